@@ -1,0 +1,121 @@
+"""The seam between the supervisor and whatever runs a job: a subprocess, a Docker daemon, a Swarm.
+
+An engine starts an attempt at most once (by its name, `AttemptRef.name`), can be asked about it for ever after, and
+never decides anything about a job.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from broker.protocol.fleet import HostSample
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRef:
+    broker_id: str
+    job_id: int
+    fence: int
+
+    @property
+    def name(self) -> str:
+        """The name that makes a second start impossible: wyolo-<job>-<fence>."""
+        return f"wyolo-{self.job_id}-{self.fence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything an engine needs to start an attempt."""
+
+    ref: AttemptRef
+    argv: Sequence[str]
+    env: Mapping[str, str]  # added to the engine's clean base environment
+    cwd: Path | None
+    directory: Path  # the attempt's directory; exists, private, empty but for files the broker put there
+    gpus: Sequence[str] = ()  # physical UUIDs; empty: no GPU is visible
+    cpus: float = 0.0  # cores; 0: not limited
+    memory_mib: int = 0  # 0: not limited
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an attempt's process ended. `code` is None when nobody saw it: it was killed with its shim."""
+
+    code: int | None
+    oom_killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawLine:
+    """One line of output. `offset` is where it begins, `end` where the next begins, in bytes."""
+
+    offset: int
+    end: int
+    data: bytes  # without the newline; at most MAX_LINE bytes, then cut
+    cut: int = 0  # bytes that were dropped from it
+
+
+MAX_LINE = 65_536  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a node has, and which of our attempts are alive on it (as the engine itself says)."""
+
+    node: str
+    cpus: float
+    memory_mib: int
+    gpu_uuids: Sequence[str]
+    alive: Sequence[AttemptRef] = field(default_factory=tuple[AttemptRef, ...])
+
+
+class Handle(Protocol):
+    """A launched attempt."""
+
+    @property
+    def engine_ref(self) -> str:
+        """What `attach` needs to find the attempt again; recorded in the ledger."""
+        ...
+
+    def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
+        """Batches of complete lines from `offset` on. Ends when the attempt has exited and all was read."""
+        ...
+
+    async def stop(self) -> None:
+        """SIGTERM. Idempotent; true of a process that is gone."""
+        ...
+
+    async def kill(self) -> None:
+        """SIGKILL to everything that belongs to the attempt. Idempotent."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Returns once nothing of the attempt runs any more. May be awaited by several."""
+        ...
+
+    async def fetch(self, name: str) -> bytes:
+        """A file of the attempt's directory. Raises FileNotFoundError."""
+        ...
+
+
+class Engine(Protocol):
+    @property
+    def node(self) -> str: ...
+
+    async def inventory(self) -> Inventory: ...
+
+    async def sample(self) -> HostSample: ...
+
+    async def launch(self, launch: Launch) -> Handle:
+        """Start an attempt. Raises AlreadyLaunched (attach to it), EngineUnreachable (it may run), EngineError."""
+        ...
+
+    async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> Handle:
+        """Find an attempt, running or ended. Raises AttemptGone when the engine is certain that it never started
+        (and makes sure that it never will), EngineUnreachable when it cannot tell."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. What runs goes on running."""
+        ...

@@ -1,0 +1,73 @@
+"""Nodes, their GPUs and what was measured on them. Memory in MiB, power in watts, temperature in Celsius."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from broker.protocol.job import Lenient
+
+
+class NodeState(StrEnum):
+    UP = "up"
+    DEGRADED = "degraded"
+    UNREACHABLE = "unreachable"
+    DRAINING = "draining"
+    PAUSED = "paused"
+
+
+class GpuProcess(Lenient):
+    pid: int
+    memory_mib: int
+    name: str = ""
+    job_id: int | None = None  # None: not ours
+
+
+class GpuSample(Lenient):
+    """One reading of one GPU."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total_mib: int
+    memory_used_mib: int
+    utilisation: float  # 0..100 %
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    processes: list[GpuProcess] = Field(default_factory=list[GpuProcess])
+    lost: bool = False  # fell off the bus: set aside
+
+
+class HostSample(Lenient):
+    """One reading of one node."""
+
+    node: str
+    at: datetime  # UTC
+    cpu_percent: float  # 0..100 over all cores
+    load1: float
+    memory_total_mib: int
+    memory_used_mib: int
+    shm_total_mib: int = 0
+    shm_used_mib: int = 0
+    disk_total_mib: int = 0
+    disk_used_mib: int = 0
+    gpus: list[GpuSample] = Field(default_factory=list[GpuSample])
+
+
+class Node(Lenient):
+    """One engine as the cockpit shows it."""
+
+    name: str
+    engine: str  # "local", "docker", "swarm"
+    state: NodeState = NodeState.UP
+    message: str = ""
+    slots: int
+    slots_used: int = 0
+    cpus: float
+    memory_mib: int
+    jobs: list[int] = Field(default_factory=list[int])
+    gpu_jobs: dict[str, list[int]] = Field(default_factory=dict[str, list[int]])  # GPU uuid -> job ids
+    sample: HostSample | None = None
+    history: list[HostSample] = Field(default_factory=list[HostSample])  # at most 120, oldest first
+    labels: dict[str, str] = Field(default_factory=dict[str, str])

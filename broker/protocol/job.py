@@ -1,0 +1,225 @@
+"""What a job is: what a person asked for (JobSpec), where it stands (Job) and each time it ran (Attempt).
+
+Pure data. `JobState` says where a job is, `EndReason` why it ended; the two are never mixed.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """A model that a person writes: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Lenient(BaseModel):
+    """A model that a program reads: unknown fields are ignored, so that versions may differ."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class JobState(StrEnum):
+    HELD = "held"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+WAITING = frozenset({JobState.HELD, JobState.QUEUED})
+ACTIVE = frozenset({JobState.STARTING, JobState.RUNNING, JobState.UNKNOWN})
+FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED})
+
+_ENDS = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED, JobState.QUEUED, JobState.UNKNOWN})
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.STOPPED}),
+    JobState.QUEUED: frozenset({JobState.HELD, JobState.STARTING, JobState.STOPPED}),
+    JobState.STARTING: _ENDS | {JobState.RUNNING},
+    JobState.RUNNING: _ENDS,
+    JobState.UNKNOWN: (_ENDS - {JobState.UNKNOWN}) | {JobState.RUNNING},
+    JobState.COMPLETED: frozenset({JobState.QUEUED}),  # resume with more epochs
+    JobState.FAILED: frozenset({JobState.QUEUED}),  # resume, or another try after a dead letter
+    JobState.STOPPED: frozenset({JobState.QUEUED}),  # resume
+}
+
+
+class EndReason(StrEnum):
+    """Why a job (or an attempt) ended."""
+
+    COMPLETED = "completed"
+    USER_STOP = "user_stop"
+    KILLED = "killed"
+    PREEMPTED = "preempted"
+    INTERRUPTED = "interrupted"  # the process died without our doing: retried by itself
+    DEAD_LETTER = "dead_letter"  # three infrastructure deaths: waits for a person
+    NODE_LOST = "node_lost"
+    OOM_HOST = "oom_host"
+    OOM_CUDA = "oom_cuda"
+    SHM = "shm"
+    DISK_FULL = "disk_full"
+    NAN = "nan"
+    BAD_CONFIG = "bad_config"
+    BAD_DATA = "bad_data"
+    BAD_CHECKPOINT = "bad_checkpoint"
+    WEIGHTS_MISSING = "weights_missing"
+    LAUNCH_FAILED = "launch_failed"
+    EXIT_CODE = "exit_code"
+
+
+INFRASTRUCTURE = frozenset({EndReason.INTERRUPTED, EndReason.NODE_LOST})
+
+
+class Intent(StrEnum):
+    """What a person asked of a running job that has not come true yet. It survives a crash of the broker."""
+
+    STOP = "stop"
+    KILL = "kill"
+    PREEMPT = "preempt"
+
+
+class Priority(StrEnum):
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+Family = Literal["yolo", "rtdetr"]
+Task = Literal["detect", "segment", "classify", "pose", "obb"]
+
+
+class GpuRequest(Strict):
+    """What a job wants of the GPUs. Absent altogether: the node's default (one GPU where there are any)."""
+
+    count: int = Field(default=1, ge=0, le=64)  # 0: the job runs on the CPU
+    ids: list[int] = Field(default_factory=list[int])  # node-local indexes it insists on
+    memory_fraction: float | None = Field(default=None, gt=0, le=1)  # share a GPU: `extras.gpu.limit`
+    required: bool = False  # `extras.force_gpu`: wait for a GPU rather than use the CPU
+
+
+class Resources(Strict):
+    cpus: float = Field(default=1.0, gt=0, le=1024)  # cores
+    memory_mib: int = Field(default=0, ge=0)  # 0: not accounted
+    gpu: GpuRequest | None = None
+    node: str | None = None  # a private queue: only this node
+
+
+class TrainWork(Strict):
+    """An Ultralytics training."""
+
+    kind: Literal["train"] = "train"
+    model: str  # a name (yolov8n.pt, yolov8n.yaml) or a path
+    family: Family = "yolo"
+    task: Task | None = None  # None: Ultralytics decides from the model
+    args: dict[str, Any] = Field(default_factory=dict[str, Any])  # every `train.*` key, passed through
+    val: dict[str, Any] = Field(default_factory=dict[str, Any])  # the `val.*` keys for the final validation
+    sweep: dict[str, Any] | None = None  # the `sweeper` section, kept as written
+
+    @property
+    def epochs(self) -> int:
+        """Planned epochs; Ultralytics' own default is 100."""
+        value = self.args.get("epochs")
+        return value if isinstance(value, int) else 100
+
+
+class CommandWork(Strict):
+    """Any program: `wyolo run -- python prep.py`."""
+
+    kind: Literal["command"] = "command"
+    argv: list[str] = Field(min_length=1, max_length=4096)
+    cwd: str | None = None
+    env: dict[str, str] = Field(default_factory=dict[str, str])
+
+
+Work = Annotated[TrainWork | CommandWork, Field(discriminator="kind")]
+
+
+class JobSpec(Strict):
+    """Everything needed to run a job again. Immutable once the job has started; `resume` may raise `epochs`."""
+
+    work: Work
+    name: str = Field(default="", max_length=200)  # "": the broker makes one from the model or the argv
+    user: str = Field(default="", max_length=100)
+    task_id: str | None = Field(default=None, max_length=200)  # the id other programs know this job by
+    trial_number: int | None = None
+    priority: Priority = Priority.NORMAL
+    resources: Resources = Field(default_factory=Resources)
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class Checkpoint(Lenient):
+    """A file that training can go on from. `epoch` counts finished epochs: resuming runs epoch + 1 next."""
+
+    path: str  # absolute, in the attempt's directory
+    epoch: int
+    sha256: str
+    attempt: int
+    at: datetime  # UTC
+
+
+class Attempt(Lenient):
+    """One run of a job. `fence` is the fencing number: 1 for the first attempt, one more each time."""
+
+    job_id: int
+    fence: int
+    node: str
+    engine_ref: str = ""  # "pid:starttime:boot_id" (local) or a container id
+    gpus: list[str] = Field(default_factory=list[str])  # physical UUIDs
+    directory: str = ""
+    log_offset: int = 0  # bytes of output.log whose events are in the ledger
+    last_event: int = 0  # highest event number `n` in the ledger
+    started_at: datetime  # UTC; when `starting` was committed
+    running_at: datetime | None = None  # UTC; first event (train) or process started (command)
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    reason: EndReason | None = None
+    message: str = ""
+
+
+class Job(Lenient):
+    """A job as everyone sees it. The part after `# live` is added by the broker when it answers."""
+
+    id: int
+    name: str
+    kind: Literal["train", "command"]
+    state: JobState
+    reason: EndReason | None = None
+    message: str = ""  # why it ended, what was kept, what to do next
+    intent: Intent | None = None
+    priority: Priority = Priority.NORMAL
+    rank: float = 0.0  # order within a priority, lower first
+    user: str = ""
+    task_id: str | None = None
+    model: str = ""  # the model's name, or the program's for a command
+    task: str | None = None
+    data: str = ""
+    node: str | None = None
+    gpus: list[str] = Field(default_factory=list[str])
+    fence: int = 0  # fencing number of the latest attempt; 0: never started
+    infra_deaths: int = 0
+    epoch: int = 0  # finished epochs
+    epochs: int = 0  # planned epochs; 0 for a command
+    fitness_name: str = ""
+    fitness: float | None = None  # newest
+    best_fitness: float | None = None
+    best_epoch: int | None = None
+    parent_id: int | None = None  # the job this is a rerun of
+    submitted_at: datetime  # UTC
+    queued_at: datetime | None = None
+    not_before: datetime | None = None  # backoff: not started before
+    started_at: datetime | None = None  # UTC; first attempt
+    ended_at: datetime | None = None
+    warnings: list[str] = Field(default_factory=list[str])
+    # live
+    spec: JobSpec | None = None  # only in a detail answer
+    waits_for: str = ""  # why it waits
+    epoch_progress: float = 0.0  # 0..1 of the current epoch
+    eta_s: float | None = None
+    spark: list[float] = Field(default_factory=list[float])  # newest fitness values, oldest first, at most 32

@@ -1,0 +1,115 @@
+"""What an operator can set: flags > environment (WYOLO_...) > wyolo.toml > defaults.
+
+docs/settings.md is generated from this model and a test compares them, so every field has a description.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def default_data_dir() -> Path:
+    """$XDG_STATE_HOME/wyolo, else ~/.local/state/wyolo."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "wyolo"
+
+
+class NodeSettings(BaseModel):
+    """One place where jobs run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")] = Field(
+        default="local", description="the node's name"
+    )
+    engine: Literal["local"] = Field(
+        default="local", description="how jobs run there: local = a process on this machine"
+    )
+    slots: int = Field(default=0, ge=0, description="jobs at a time; 0 = one per GPU, or one on a machine without GPUs")
+    cpus: float = Field(default=0, ge=0, description="cores that jobs may plan for; 0 = all")
+    memory_mib: int = Field(default=0, ge=0, description="memory in MiB that jobs may plan for; 0 = all")
+    gpus: Literal["all", "none"] | list[str] = Field(
+        "all", description="GPUs: all, none, or a list of UUIDs or indexes"
+    )
+    max_gpu: float = Field(
+        default=1.0, gt=0, le=1, description="share of a GPU's memory that jobs may plan for (MAX_GPU)"
+    )
+    labels: dict[str, str] = Field(default_factory=dict[str, str], description="labels for placement")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="WYOLO_", env_nested_delimiter="__", extra="forbid")
+    toml_path: ClassVar[Path | None] = None
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="ledger, jobs, key, embedded Redis; private (0700)"
+    )
+    host: str = Field(default="127.0.0.1", description="address the API listens on")
+    port: int = Field(default=23450, ge=0, le=65535, description="port the API listens on; 0 = any free one")
+    redis_url: SecretStr | None = Field(default=None, description="an existing Redis; none = the broker starts its own")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="how much broker.log says"
+    )
+    nodes: list[NodeSettings] = Field(
+        default_factory=lambda: [NodeSettings.model_validate({})], description="where jobs run"
+    )
+    path_map: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        description="prefixes in configurations and where they are here: /datasets = /mnt/data",
+    )
+    allowed_roots: list[Path] = Field(
+        default_factory=list[Path],
+        description="folders that data sets and models must lie in; empty = anywhere this user can read",
+    )
+    weights_dir: Path | None = Field(
+        default=None, description="folder with model weights, looked in before any download"
+    )
+    offline: bool = Field(default=False, description="trainings never try to download anything")
+    trainer_python: str | None = Field(default=None, description="Python that has Ultralytics; none = the broker's own")
+    grace_s: float = Field(default=60.0, ge=0, description="seconds between SIGTERM and SIGKILL when a job is stopped")
+    max_infra_deaths: int = Field(default=3, ge=1, description="interrupted attempts before a job waits for a person")
+    backoff_s: float = Field(
+        15.0, ge=0, description="first wait before an interrupted job is tried again; doubles, at most 600"
+    )
+    preflight: bool = Field(default=True, description="check data sets when a job is submitted")
+    preflight_images: int = Field(
+        2000, ge=0, description="images of a data set that are opened by the preflight; 0 = none"
+    )
+    log_keep_mib: int = Field(default=512, ge=1, description="most MiB that one attempt may write to its log")
+    idempotency_days: float = Field(default=7.0, gt=0, description="days an Idempotency-Key is remembered")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if cls.toml_path is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, cls.toml_path))
+        return tuple(sources)
+
+
+def load(config: Path | None, **flags: Any) -> Settings:
+    """Settings from flags that are not None, the environment, the file and the defaults, in that order.
+
+    Raises pydantic.ValidationError, or OSError when a named file cannot be read.
+    """
+
+    class _WithFile(Settings):
+        toml_path = config
+
+    if config is not None and not config.is_file():
+        raise FileNotFoundError(f"no configuration file at {config}")
+    return _WithFile(**{name: value for name, value in flags.items() if value is not None})
