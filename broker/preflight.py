@@ -1,4 +1,4 @@
-"""Checks a data set before a job is queued: paths, data.yaml, labels, images. Reads only; pure functions of a folder."""
+"""Checks a data set before a job is queued: paths, data.yaml, labels, images. It only reads."""
 
 from pathlib import Path
 
