@@ -9,12 +9,20 @@ T = TypeVar("T")
 STEP_S = 0.01
 
 
-async def until(probe: Callable[[], T | Awaitable[T]], timeout: float = 20.0, what: str = "") -> T:
+async def until(probe: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
     """The first truthy value of `probe`; AssertionError naming `what` after `timeout` seconds."""
+
+    async def ask() -> T:
+        return probe()
+
+    return await until_awaited(ask, timeout, what)
+
+
+async def until_awaited(probe: Callable[[], Awaitable[T]], timeout: float = 20.0, what: str = "") -> T:
+    """`until` for a probe that is awaited."""
     deadline = time.monotonic() + timeout
     while True:
-        seen = probe()
-        value: T = await seen if isinstance(seen, Awaitable) else seen
+        value = await probe()
         if value:
             return value
         if time.monotonic() > deadline:
