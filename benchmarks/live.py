@@ -1,0 +1,106 @@
+"""A real broker for a benchmark: its own process, data directory, embedded Redis and free port."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+
+@dataclass
+class Live:
+    directory: Path
+    url: str
+    key: str
+    pid: int
+    started_in_s: float  # from exec to the first healthy answer
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self.pid)
+
+
+def _endpoint(directory: Path, pid: int) -> dict[str, Any] | None:
+    try:
+        endpoint = json.loads((directory / "broker.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return endpoint if endpoint["pid"] == pid else None
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/api/v1/health", timeout=2) as answer:  # loopback only
+            return json.load(answer)["status"] == "ok"
+    except OSError:
+        return False
+
+
+def start(directory: Path, env: dict[str, str] | None = None, *flags: str) -> tuple[subprocess.Popen[bytes], Live]:
+    """Raises RuntimeError with the broker's last words when it does not come up."""
+    began = time.monotonic()
+    log = (directory / "stderr.log").open("ab")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "broker", "--data-dir", str(directory), "--port", "0", *flags],
+        env=os.environ | (env or {}),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    while time.monotonic() - began < 60:
+        endpoint = _endpoint(directory, child.pid)
+        if endpoint is not None and _healthy(endpoint["url"]):
+            key = (directory / "key").read_text().strip()
+            return child, Live(directory, endpoint["url"], key, child.pid, time.monotonic() - began)
+        if child.poll() is not None:
+            break
+        time.sleep(0.005)
+    raise RuntimeError((directory / "stderr.log").read_text()[-2000:])
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def broker(env: dict[str, str] | None = None, toml: str = "") -> Iterator[Live]:
+    """`toml`: what stands in wyolo.toml."""
+    with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name:
+        directory = Path(name)
+        flags: tuple[str, ...] = ()
+        if toml:
+            (directory / "wyolo.toml").write_text(toml)
+            flags = ("--config", str(directory / "wyolo.toml"))
+        child, live = start(directory, env, *flags)
+        try:
+            yield live
+        finally:
+            stop(child)
+
+
+def until(predicate: Any, timeout: float, step: float = 0.005) -> None:
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{predicate} did not come true in {timeout} s")
+        time.sleep(step)
