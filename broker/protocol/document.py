@@ -7,7 +7,7 @@ such as 1e-5, which YAML 1.1 reads as text, are numbers here; dates and times of
 import copy
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
 import yaml
@@ -93,16 +93,18 @@ def position(text: str, path: str) -> str:
 
     Items of a list count from 0: `train.imgsz.1`. A path that goes on below what is written finds its last part.
     """
-    seen: dict[str, _Mark] = {}
-    try:
-        _Tree(text, seen).document()
-    except DocumentError:
-        return ""
-    while path:
-        if path in seen:
-            return _place(seen[path])
-        path = path.rpartition(".")[0]
-    return ""
+    return _nearest_place(_places(text), path)
+
+
+def located(findings: Iterable[Finding], text: str) -> list[Finding]:
+    """The findings with 'line L, column C' behind each dotted path that stands in the text."""
+    seen = _places(text)
+    return [
+        finding.model_copy(update={"where": f"{finding.where} ({place})"})
+        if (place := _nearest_place(seen, finding.where))
+        else finding
+        for finding in findings
+    ]
 
 
 def assign(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,6 +286,23 @@ class _Tree:
 def shorten(text: str, length: int = 60) -> str:
     """Text for a message, cut to `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _places(text: str) -> dict[str, _Mark]:
+    seen: dict[str, _Mark] = {}
+    try:
+        _Tree(text, seen).document()
+    except DocumentError:
+        return {}
+    return seen
+
+
+def _nearest_place(seen: Mapping[str, _Mark], path: str) -> str:
+    while path:
+        if path in seen:
+            return _place(seen[path])
+        path = path.rpartition(".")[0]
+    return ""
 
 
 def _place(mark: _Mark) -> str:
