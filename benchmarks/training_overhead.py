@@ -1,4 +1,4 @@
-"""(a) The whole time of `wyolo submit --wait` over bare `yolo train` with the same arguments, and what an epoch adds."""
+"""(a) The whole time of `wyolo submit --wait` over bare `yolo train` with the same arguments, and per epoch."""
 
 import json
 import os
