@@ -1,0 +1,365 @@
+"""The local engine with real processes: started once, found again, stopped, and nothing left behind."""
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from broker.engines import proc
+from broker.engines.attempt import LocalAttempt
+from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
+from broker.engines.local import LocalEngine
+from broker.errors import AlreadyLaunched, AttemptGone, EngineError
+from broker.protocol.fleet import HostSample
+from tests.waiting import until, until_awaited
+
+
+class NoGauges:
+    cpus = 2.0
+    memory_mib = 1024
+    gpu_uuids: Sequence[str] = ("GPU-a", "GPU-b")
+
+    async def sample(self) -> HostSample:
+        raise AssertionError("nobody asked")
+
+
+def ref(fence: int = 1) -> AttemptRef:
+    return AttemptRef("b0", 7, fence)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[LocalEngine]:
+    engine = LocalEngine("local", "b0", NoGauges())
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def directory(engine: LocalEngine, tmp_path: Path) -> AsyncIterator[Path]:
+    """An attempt's directory; what was started in it ends with the test."""
+    where = tmp_path / "jobs" / "7" / "1"
+    where.mkdir(parents=True)
+    yield where
+    if (where / "output.log").exists():
+        with suppress(AttemptGone):
+            await (await engine.attach(ref(), where, "")).kill()
+
+
+async def launch(
+    engine: LocalEngine,
+    directory: Path,
+    *argv: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    gpus: Sequence[str] = (),
+) -> LocalAttempt:
+    return await engine.launch(Launch(ref(), argv, env or {}, cwd, directory, gpus))
+
+
+async def python(engine: LocalEngine, directory: Path, code: str) -> LocalAttempt:
+    return await launch(engine, directory, sys.executable, "-c", textwrap.dedent(code))
+
+
+async def read(attempt: LocalAttempt, offset: int = 0) -> list[RawLine]:
+    return [line async for batch in attempt.lines(offset) for line in batch]
+
+
+def said(directory: Path) -> str:
+    return (directory / "output.log").read_text()
+
+
+def runs(pid: int) -> bool:
+    found = proc.process(pid)
+    return found is not None and not found.dead
+
+
+async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "echo one; echo two >&2; printf three; exit 3")
+    assert [line.data for line in await read(attempt)] == [b"one", b"two", b"three"]
+    assert await attempt.wait() == Exit(3)
+
+
+async def test_a_second_start_of_the_same_attempt_is_refused(engine: LocalEngine, directory: Path) -> None:
+    first = await launch(engine, directory, "sh", "-c", "echo started")
+    with pytest.raises(AlreadyLaunched):
+        await launch(engine, directory, "sh", "-c", "echo started")
+    await first.wait()
+    assert said(directory) == "started\n"
+
+
+async def test_of_two_shims_only_one_runs_the_job(engine: LocalEngine, directory: Path) -> None:
+    first = await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
+    await until(lambda: "started" in said(directory))
+    (directory / "output.log").rename(directory / "first.log")
+    second = await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
+    assert (await second.wait()).code is None
+    assert "started" not in said(directory)
+    await first.kill()
+
+
+async def test_a_job_sees_a_clean_environment_and_only_its_gpus(
+    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WYOLO_REDIS_URL", "redis://:secret@host")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    attempt = await launch(engine, directory, "env", env={"MINE": "yes"}, gpus=["GPU-b"])
+    await attempt.wait()
+    lines = said(directory).splitlines()
+    assert {"MINE=yes", "CUDA_VISIBLE_DEVICES=GPU-b", "LC_ALL=C.UTF-8", "WYOLO_ATTEMPT=b0/7/1"} <= set(lines)
+    assert "secret" not in said(directory)
+
+
+@pytest.mark.parametrize("name", ["no-such-program", "./no-such-file"])
+async def test_a_missing_program_is_named(engine: LocalEngine, directory: Path, name: str) -> None:
+    with pytest.raises(EngineError, match=r"no program \S*no-such"):
+        await launch(engine, directory, name)
+
+
+async def test_a_missing_working_directory_is_named(engine: LocalEngine, directory: Path) -> None:
+    with pytest.raises(EngineError, match="/nowhere does not exist"):
+        await launch(engine, directory, "true", cwd=Path("/nowhere"))
+
+
+async def test_shell_words_are_programs_never_builtins(engine: LocalEngine, directory: Path) -> None:
+    with pytest.raises(EngineError):
+        await launch(engine, directory, "exit", "3")
+
+
+async def test_stop_lets_a_job_save_and_leave(engine: LocalEngine, directory: Path) -> None:
+    attempt = await python(
+        engine,
+        directory,
+        """
+        import signal, sys, time
+        def leave(signum, frame): print("saved"); sys.exit(75)
+        signal.signal(signal.SIGTERM, leave)
+        print("ready")
+        time.sleep(60)
+        """,
+    )
+    await until(lambda: "ready" in said(directory))
+    await attempt.stop()
+    await attempt.stop()
+    assert await attempt.wait() == Exit(75)
+    assert said(directory) == "ready\nsaved\n"
+
+
+async def test_stop_right_after_the_start_reaches_the_job(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sleep", "60")
+    await attempt.stop()
+    assert await attempt.wait() == Exit(128 + signal.SIGTERM)
+
+
+async def test_stop_is_for_the_job_itself_and_not_its_workers(engine: LocalEngine, directory: Path) -> None:
+    attempt = await python(
+        engine,
+        directory,
+        """
+        import signal, subprocess, sys
+        worker = subprocess.Popen(["sleep", "60"])
+        def leave(signum, frame): print("worker", worker.poll()); worker.kill(); sys.exit(0)
+        signal.signal(signal.SIGTERM, leave)
+        print("ready")
+        signal.pause()
+        """,
+    )
+    await until(lambda: "ready" in said(directory))
+    await attempt.stop()
+    await attempt.wait()
+    assert "worker None" in said(directory)
+
+
+async def test_kill_ends_a_job_that_ignores_sigterm(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+    await until(lambda: "ready" in said(directory))
+    await attempt.stop()
+    assert attempt.watching
+    await attempt.kill()
+    await attempt.kill()
+    assert await attempt.wait() == Exit(128 + signal.SIGKILL)
+
+
+GRANDCHILD = """
+import os, signal, subprocess, time
+child = subprocess.Popen(["setsid", "sh", "-c", "trap '' TERM; echo $$ > grandchild; while :; do sleep 1; done"],
+                         stdout=subprocess.DEVNULL, start_new_session=True)
+while not (os.path.exists("grandchild") and open("grandchild").read().strip()): time.sleep(0.01)
+print("ready")
+"""
+
+
+async def grandchild(directory: Path) -> int:
+    await until(lambda: (directory / "grandchild").exists() and (directory / "grandchild").read_text().strip())
+    return int((directory / "grandchild").read_text())
+
+
+async def test_kill_reaches_a_grandchild_in_a_session_of_its_own(engine: LocalEngine, directory: Path) -> None:
+    attempt = await python(engine, directory, GRANDCHILD + "time.sleep(60)")
+    pid = await grandchild(directory)
+    await attempt.kill()
+    assert not runs(pid)
+    await attempt.wait()
+
+
+async def test_what_a_job_left_behind_ends_before_its_end_is_told(engine: LocalEngine, directory: Path) -> None:
+    attempt = await python(engine, directory, GRANDCHILD)
+    pid = await grandchild(directory)
+    assert await attempt.wait() == Exit(0)
+    assert not runs(pid)
+
+
+async def test_a_shim_killed_alone_leaves_nothing_running(engine: LocalEngine, directory: Path) -> None:
+    attempt = await python(engine, directory, GRANDCHILD + "time.sleep(60)")
+    pid = await grandchild(directory)
+    os.kill(int(attempt.engine_ref.split(":")[0]), signal.SIGKILL)
+    assert await attempt.wait() == Exit(None)
+    assert not runs(pid)
+    assert (await engine.inventory()).alive == ()
+
+
+async def test_signals_to_the_whole_group_spare_the_shim(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sleep", "60")
+    await until(lambda: (directory / "pid").exists() and proc.children(int(attempt.engine_ref.split(":")[0])))
+    os.killpg(int(attempt.engine_ref.split(":")[0]), signal.SIGTERM)
+    assert await attempt.wait() == Exit(128 + signal.SIGTERM)
+
+
+async def test_a_new_broker_finds_a_running_job_and_hears_its_end(engine: LocalEngine, directory: Path) -> None:
+    first = await launch(
+        engine, directory, "sh", "-c", "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two; exit 4"
+    )
+    await until(lambda: said(directory) == "one\n")
+    await engine.close()
+
+    second = LocalEngine("local", "b0", NoGauges())
+    adopted = await second.attach(ref(), directory, first.engine_ref)
+    assert adopted.engine_ref == first.engine_ref
+    assert (await second.inventory()).alive == (ref(),)
+    (directory / "go").touch()
+    assert [line.data for line in await read(adopted, offset=4)] == [b"two"]
+    assert await adopted.wait() == Exit(4)
+    await second.close()
+
+
+async def test_a_job_that_ended_while_no_broker_watched_tells_its_exit_code(
+    engine: LocalEngine, directory: Path
+) -> None:
+    await launch(engine, directory, "sh", "-c", "echo bye; exit 5")
+    await engine.close()
+    await until(lambda: (directory / "exit").exists() and (directory / "exit").read_text() == "5\n")
+    adopted = await engine.attach(ref(), directory, "")
+    assert [line.data for line in await read(adopted)] == [b"bye"]
+    assert await adopted.wait() == Exit(5)
+
+
+async def test_an_attempt_that_never_started_can_never_start(engine: LocalEngine, directory: Path) -> None:
+    with pytest.raises(AttemptGone):
+        await engine.attach(ref(), directory, "")
+    late = await launch(engine, directory, "sh", "-c", "echo started")
+    assert await late.wait() == Exit(None)
+    assert "started" not in said(directory)
+    with pytest.raises(AttemptGone):
+        await engine.attach(ref(), directory, "")
+
+
+async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, directory: Path) -> None:
+    stranger = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    try:
+        born = proc.process(stranger.pid)
+        assert born is not None
+        (directory / "pid").write_text(f"{stranger.pid} {born.start} {proc.boot_id()}\n")  # all right but the mark
+        attempt = await engine.attach(ref(), directory, "")
+        assert await attempt.wait() == Exit(None)
+        await attempt.kill()
+        (directory / "pid").write_text(f"{stranger.pid} {born.start - 1} {proc.boot_id()}\n")
+        attempt = await engine.attach(ref(), directory, "")
+        await attempt.kill()
+        assert await attempt.wait() == Exit(128 + signal.SIGKILL)
+        assert stranger.returncode is None
+        assert runs(stranger.pid)
+    finally:
+        stranger.kill()
+        await stranger.wait()
+
+
+async def test_after_a_reboot_an_attempt_is_gone_for_certain(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sleep", "60")
+    await until(lambda: (directory / "pid").exists() and (directory / "pid").read_text().endswith("\n"))
+    pid, start, _ = (directory / "pid").read_text().split()
+    await attempt.kill()
+    (directory / "pid").write_text(f"{pid} {start} 00000000-another-boot\n")
+    adopted = await engine.attach(ref(), directory, f"{pid}:{start}:00000000-another-boot")
+    assert await adopted.wait() == Exit(None)
+
+
+async def test_another_brokers_jobs_are_not_ours(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sleep", "60")
+    other = LocalEngine("local", "b1", NoGauges())
+    await until_awaited(lambda: _alive(engine))
+    assert (await other.inventory()).alive == ()
+    await attempt.kill()
+    assert (await engine.inventory()).alive == ()
+
+
+async def _alive(engine: LocalEngine) -> tuple[AttemptRef, ...]:
+    return tuple((await engine.inventory()).alive)
+
+
+async def test_a_ten_megabyte_line_is_cut_and_counted(engine: LocalEngine, directory: Path) -> None:
+    size = 10_000_000
+    attempt = await python(
+        engine,
+        directory,
+        f"""
+        import time
+        for _ in range(1000): print("x" * ({size} // 1000), end=""); time.sleep(0.0002)
+        print(); print("after")
+        """,
+    )
+    long, after = await read(attempt)
+    assert (len(long.data), long.cut, long.end) == (MAX_LINE, size - MAX_LINE, size + 1)
+    assert (after.data, after.offset, after.end) == (b"after", size + 1, size + 7)
+
+
+async def test_a_flood_of_lines_is_followed_to_its_newest(engine: LocalEngine, directory: Path) -> None:
+    count = 4_000_000
+    attempt = await launch(engine, directory, "sh", "-c", f"yes | head -n {count}; echo the end")
+    await attempt.wait()
+    lines = await read(attempt)
+    assert lines[-1].data == b"the end"
+    assert len(lines) < count / 2  # it was moved on, and offsets tell
+    assert all(line.end - line.offset == 2 for line in lines[:-1])
+    assert lines[-1].end == 2 * count + 8
+
+
+async def test_past_its_limit_only_events_of_a_log_are_read(directory: Path) -> None:
+    engine = LocalEngine("local", "b0", NoGauges(), log_keep_mib=1)
+    attempt = await python(
+        engine,
+        directory,
+        r"""
+        for _ in range(15_000): print("x" * 99)
+        print('\x1e{"n": 1}')
+        """,
+    )
+    await attempt.wait()
+    lines = await read(attempt)
+    assert lines[-1].data == b'\x1e{"n": 1}'
+    assert lines[-2].end <= 1024 * 1024
+    await engine.close()
+
+
+async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "echo data > plain; mkfifo pipe; ln -s /etc/passwd link")
+    await attempt.wait()
+    assert await attempt.fetch("plain") == b"data\n"
+    for name in ("pipe", "link", "missing"):
+        with pytest.raises((FileNotFoundError, OSError)):
+            await attempt.fetch(name)
