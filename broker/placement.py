@@ -1,0 +1,245 @@
+"""Which waiting jobs start where, and why each of the others waits. Pure and deterministic.
+
+Jobs are taken in the order given. The first that does not fit holds back, on one node, whatever it needs of what is
+free there; later jobs may use only what it leaves over. So small ones fill gaps, and none can delay it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broker.protocol.job import GpuRequest, Resources
+
+_CLOSE = 1e-6  # cores and shares of a GPU are sums of fractions
+_ONE_GPU, _NO_GPU = GpuRequest(count=1), GpuRequest(count=0)
+_WHOLE = float("inf")  # planned share of a GPU that one job has for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    job_id: int
+    resources: Resources
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """What an active job holds of its node."""
+
+    job_id: int
+    cpus: float
+    memory_mib: int
+    gpus: Sequence[str] = ()  # physical UUIDs
+    gpu_share: float | None = None  # of each of its GPUs' memory; None: the whole GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A node as placement sees it."""
+
+    name: str
+    slots: int  # jobs at a time
+    cpus: float
+    memory_mib: int
+    gpus: Sequence[str] = ()  # physical UUIDs in the order of the node's indexes
+    aside: frozenset[str] = frozenset()  # those of them that fell off the bus
+    max_gpu: float = 1.0  # share of a GPU's memory that jobs may plan for together
+    occupied: Sequence[Occupied] = ()
+    closed: str = ""  # why nothing may start there: "is draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    job_id: int
+    node: str
+    gpus: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    assignments: Sequence[Assignment]
+    waits: dict[int, str]  # for each job that waits, why
+
+
+def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime) -> Plan:
+    frees = [_Free(node) for node in sorted(nodes, key=lambda node: node.name)]
+    assignments: list[Assignment] = []
+    waits: dict[int, str] = {}
+    for job in waiting:
+        placed = _place_one(job, frees, now)
+        if isinstance(placed, Assignment):
+            assignments.append(placed)
+        else:
+            waits[job.job_id] = placed
+    return Plan(assignments, waits)
+
+
+def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime) -> Assignment | str:
+    if job.not_before is not None and job.not_before > now:
+        return f"was interrupted; tried again at {job.not_before.astimezone():%H:%M:%S}"
+    if not frees:
+        return "there is no node to run on"
+    pinned = [free for free in frees if job.resources.node in (None, free.room.name)]
+    if not pinned:
+        return f"there is no node called {job.resources.node}: nodes are {_names(frees)}"
+    able = [free for free in pinned if not free.never(job.resources)]
+    if not able:
+        return "; ".join(free.never(job.resources) for free in pinned)
+    wants_gpu = job.resources.gpu is None or job.resources.gpu.count > 0
+    able.sort(key=lambda free: (wants_gpu and not free.room.gpus, bool(free.room.gpus) and not wants_gpu))
+    opened = [free for free in able if not free.room.closed]
+    if not opened:
+        return "; ".join(f"{free.room.name} {free.room.closed}" for free in able)
+    for free in opened:
+        gpus = free.fit(job.resources)
+        if gpus is not None:
+            free.take(job, gpus)
+            return Assignment(job.job_id, free.room.name, gpus)
+    why = "; ".join(free.lacks(job.resources) for free in opened)
+    for free in opened:
+        if free.reserved_for is None:
+            free.reserve(job)
+            break
+    return f"waits for {why}"
+
+
+@dataclass(slots=True)
+class _Free:
+    """What is left of a node while a plan is made."""
+
+    room: Room
+    slots: int = 0
+    cpus: float = 0.0
+    memory_mib: int = 0
+    shares: dict[str, float] = field(default_factory=dict[str, float])  # planned share of each GPU
+    users: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # GPU -> jobs
+    reserved_for: int | None = None
+    reserved_gpus: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        room = self.room
+        self.slots = room.slots - len(room.occupied)
+        self.cpus = room.cpus - sum(job.cpus for job in room.occupied)
+        self.memory_mib = room.memory_mib - sum(job.memory_mib for job in room.occupied)
+        self.shares = dict.fromkeys(room.gpus, 0.0)
+        self.users = {uuid: [] for uuid in room.gpus}
+        for job in room.occupied:
+            self._use(job.job_id, job.gpus, job.gpu_share)
+
+    def never(self, wanted: Resources) -> str:
+        """Why a job can never run here; '' when it can."""
+        room, gpu = self.room, self._gpu(wanted)
+        if wanted.cpus > room.cpus + _CLOSE:
+            return f"needs {wanted.cpus:g} cores, {room.name} has {room.cpus:g}"
+        if wanted.memory_mib > room.memory_mib:
+            return f"needs {wanted.memory_mib} MiB of memory, {room.name} has {room.memory_mib}"
+        if gpu.count > len(room.gpus):
+            return f"needs {_gpus(gpu.count)}, {room.name} has {len(room.gpus) or 'none'}"
+        if outside := [index for index in gpu.ids if index >= len(room.gpus) or index < 0]:
+            return f"needs GPU {outside[0]}, {room.name} has {len(room.gpus) or 'none'}"
+        if gpu.memory_fraction is not None and gpu.count and gpu.memory_fraction > room.max_gpu + _CLOSE:
+            return f"needs {gpu.memory_fraction:g} of a GPU, on {room.name} jobs may use {room.max_gpu:g}"
+        return ""
+
+    def fit(self, wanted: Resources) -> tuple[str, ...] | None:
+        """The GPUs it gets (maybe none), or None when it does not fit now."""
+        if self.slots < 1 or self.cpus + _CLOSE < wanted.cpus or self.memory_mib < wanted.memory_mib:
+            return None
+        gpu = self._gpu(wanted)
+        found = [uuid for uuid in self._candidates(gpu) if self._joins(uuid, gpu.memory_fraction)]
+        found = [uuid for uuid in found if uuid not in self.reserved_gpus]
+        if gpu.memory_fraction is not None:
+            found.sort(key=lambda uuid: -self.shares[uuid])  # fill a shared GPU before opening another
+        return tuple(found[: gpu.count]) if len(found) >= gpu.count else None
+
+    def take(self, job: Waiting, gpus: Sequence[str]) -> None:
+        wanted = job.resources
+        self.slots -= 1
+        self.cpus -= wanted.cpus
+        self.memory_mib -= wanted.memory_mib
+        self._use(job.job_id, gpus, self._gpu(wanted).memory_fraction)
+
+    def reserve(self, job: Waiting) -> None:
+        """Hold back what it needs of what is free. Every part that it lacks is thereby closed to later jobs."""
+        wanted, gpu = job.resources, self._gpu(job.resources)
+        nearest = sorted(
+            self._candidates(gpu),
+            key=lambda uuid: (not self._joins(uuid, gpu.memory_fraction), self.shares[uuid] == _WHOLE),
+        )
+        self.reserved_for = job.job_id
+        self.reserved_gpus = frozenset(nearest[: gpu.count])
+        self.slots = max(0, self.slots - 1)
+        self.cpus = max(0.0, self.cpus - wanted.cpus)
+        self.memory_mib = max(0, self.memory_mib - wanted.memory_mib)
+
+    def lacks(self, wanted: Resources) -> str:
+        name, gpu = self.room.name, self._gpu(wanted)
+        joinable = sum(self._joins(uuid, gpu.memory_fraction) for uuid in self._candidates(gpu))
+        if joinable < gpu.count:
+            return f"{_gpus(gpu.count)}: {name} has {len(self.room.gpus)}, {self._busy()}"
+        free = self.room.slots - len(self.room.occupied)
+        if free < 1:
+            return f"a slot: {name} runs {len(self.room.occupied)} of {self.room.slots} ({self._holders()})"
+        if self.reserved_for is not None:
+            return f"job {self.reserved_for}, which is next on {name}"
+        if self.slots < 1:
+            return f"a slot: {name} has {self.room.slots}"
+        if self.cpus + _CLOSE < wanted.cpus:
+            return f"{wanted.cpus:g} cores: {name} has {max(0.0, self.cpus):g} of {self.room.cpus:g} free"
+        free_mib = max(0, self.memory_mib)
+        return f"{wanted.memory_mib} MiB of memory: {name} has {free_mib} of {self.room.memory_mib} free"
+
+    def _gpu(self, wanted: Resources) -> GpuRequest:
+        """What the job asks of this node: one GPU where it does not say and there are any, and the CPU where there is
+        none and it does not insist."""
+        gpu = wanted.gpu or _ONE_GPU
+        if not self.room.gpus and not gpu.required and not gpu.ids:
+            return _NO_GPU
+        return gpu if len(gpu.ids) <= gpu.count else gpu.model_copy(update={"count": len(gpu.ids)})
+
+    def _candidates(self, gpu: GpuRequest) -> list[str]:
+        if not gpu.ids:
+            return list(self.room.gpus)
+        named = [self.room.gpus[index] for index in gpu.ids]
+        return named if gpu.count <= len(named) else [*named, *(u for u in self.room.gpus if u not in named)]
+
+    def _joins(self, uuid: str, fraction: float | None) -> bool:
+        if uuid in self.room.aside:
+            return False
+        if fraction is None:
+            return not self.users[uuid]
+        return self.shares[uuid] + fraction <= self.room.max_gpu + _CLOSE
+
+    def _use(self, job_id: int, gpus: Sequence[str], share: float | None) -> None:
+        for uuid in gpus:
+            if uuid in self.shares:  # else it was taken out of the settings, or set aside
+                self.shares[uuid] += _WHOLE if share is None else share
+                self.users[uuid].append(job_id)
+
+    def _busy(self) -> str:
+        count, aside = len(self.room.gpus), len(self.room.aside)
+        busy = sum(bool(users) for users in self.users.values())
+        jobs = sorted({job for users in self.users.values() for job in users})
+        words: list[str] = []
+        if busy:
+            amount = {1: "it is", 2: "both"}.get(count, "all") if busy == count else f"{busy} of them"
+            words.append(f"{amount} busy ({_jobs(jobs)})")
+        if aside:
+            words.append(f"{aside} set aside")
+        return ", ".join(words)
+
+    def _holders(self) -> str:
+        return _jobs(sorted(job.job_id for job in self.room.occupied))
+
+
+def _gpus(count: int) -> str:
+    return "a GPU" if count == 1 else f"{count} GPUs"
+
+
+def _jobs(ids: Sequence[int]) -> str:
+    shown = ", ".join(str(job_id) for job_id in ids[:6]) + (" ..." if len(ids) > 6 else "")
+    return f"job {shown}" if len(ids) == 1 else f"jobs {shown}"
+
+
+def _names(frees: Sequence[_Free]) -> str:
+    return ", ".join(free.room.name for free in frees)

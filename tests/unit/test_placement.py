@@ -1,0 +1,188 @@
+"""Placement: what starts where, in which order, and what a waiting person is told."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.placement import Assignment, Occupied, Room, Waiting, place
+from broker.protocol.job import GpuRequest, Resources
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def room(gpus: int = 0, slots: int = 4, occupied: Sequence[Occupied] = (), name: str = "local") -> Room:
+    return Room(name, slots, cpus=8, memory_mib=1000, gpus=[f"{name}-{n}" for n in range(gpus)], occupied=occupied)
+
+
+def job(
+    job_id: int, gpu: GpuRequest | None = None, cpus: float = 1, memory: int = 0, node: str | None = None
+) -> Waiting:
+    return Waiting(job_id, Resources(cpus=cpus, memory_mib=memory, gpu=gpu, node=node))
+
+
+def on(job_id: int, *gpus: str, share: float | None = None) -> Occupied:
+    return Occupied(job_id, 1, 0, gpus, share)
+
+
+def test_each_training_gets_a_gpu_of_its_own() -> None:
+    plan = place([job(1), job(2), job(3)], [room(gpus=2)], NOW)
+    assert plan.assignments == [Assignment(1, "local", ("local-0",)), Assignment(2, "local", ("local-1",))]
+    assert plan.waits == {3: "waits for a GPU: local has 2, both busy (jobs 1, 2)"}
+
+
+def test_without_gpus_a_training_runs_on_the_cpu_unless_it_insists() -> None:
+    plan = place([job(1), job(2, GpuRequest(required=True))], [room()], NOW)
+    assert plan.assignments == [Assignment(1, "local", ())]
+    assert plan.waits == {2: "needs a GPU, local has none"}
+
+
+def test_a_job_for_the_cpu_runs_beside_trainings() -> None:
+    plan = place([job(1, GpuRequest(count=0))], [room(gpus=1, occupied=[on(9, "local-0")])], NOW)
+    assert plan.assignments == [Assignment(1, "local", ())]
+
+
+def test_jobs_that_say_so_share_a_gpu_up_to_its_limit() -> None:
+    half = GpuRequest(memory_fraction=0.5)
+    node = replace(room(gpus=2), max_gpu=0.9)
+    plan = place([job(1, GpuRequest(memory_fraction=0.4)), job(2, half), job(3, half), job(4)], [node], NOW)
+    assert [(done.job_id, done.gpus) for done in plan.assignments] == [
+        (1, ("local-0",)),
+        (2, ("local-0",)),
+        (3, ("local-1",)),
+    ]
+    assert "waits for a GPU: local has 2, both busy (jobs 1, 2, 3)" in plan.waits[4]
+    assert "jobs may use 0.9" in place([job(1, GpuRequest(memory_fraction=1))], [node], NOW).waits[1]
+
+
+def test_a_job_gets_the_gpus_it_names() -> None:
+    node = room(gpus=4, occupied=[on(9, "local-2")])
+    plan = place([job(1, GpuRequest(count=2, ids=[3, 1])), job(2, GpuRequest(ids=[2])), job(3)], [node], NOW)
+    assert [(done.job_id, done.gpus) for done in plan.assignments] == [(1, ("local-3", "local-1")), (3, ("local-0",))]
+    assert place([job(1, GpuRequest(ids=[7]))], [node], NOW).waits == {1: "needs GPU 7, local has 4"}
+
+
+def test_a_gpu_that_was_set_aside_is_not_given_and_keeps_its_number() -> None:
+    node = replace(room(gpus=2), aside=frozenset({"local-0"}))
+    plan = place([job(1, GpuRequest(ids=[1])), job(2)], [node], NOW)
+    assert plan.assignments == [Assignment(1, "local", ("local-1",))]
+    assert plan.waits == {2: "waits for a GPU: local has 2, 1 of them busy (job 1), 1 set aside"}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "node", "why"),
+    [
+        (job(1), room(slots=1, occupied=[on(4)]), "waits for a slot: local runs 1 of 1 (job 4)"),
+        (job(1, cpus=8), room(occupied=[on(4)]), "waits for 8 cores: local has 7 of 8 free"),
+        (job(1, cpus=9), room(), "needs 9 cores, local has 8"),
+        (job(1, memory=2000), room(), "needs 2000 MiB of memory, local has 1000"),
+        (
+            job(1, memory=600),
+            room(occupied=[Occupied(4, 1, 500)]),
+            "waits for 600 MiB of memory: local has 500 of 1000 free",
+        ),
+        (job(1, node="other"), room(), "there is no node called other: nodes are local"),
+        (job(1), replace(room(), closed="is draining"), "local is draining"),
+        (job(1, GpuRequest(count=3)), room(gpus=2), "needs 3 GPUs, local has 2"),
+    ],
+)
+def test_a_waiting_job_says_why(waiting: Waiting, node: Room, why: str) -> None:
+    assert place([waiting], [node], NOW).waits == {1: why}
+
+
+def test_an_interrupted_job_waits_its_time_and_delays_nobody() -> None:
+    later = Waiting(1, Resources(), not_before=NOW + timedelta(seconds=1))
+    plan = place([later, job(2)], [room(slots=1)], NOW)
+    assert plan.assignments == [Assignment(2, "local", ())]
+    assert plan.waits[1].startswith("was interrupted; tried again at ")
+    assert place([later], [room()], NOW + timedelta(seconds=1)).assignments == [Assignment(1, "local", ())]
+
+
+def test_a_large_job_is_not_overtaken_for_what_it_needs() -> None:
+    node = room(gpus=2, occupied=[on(9, "local-0")])
+    plan = place([job(1, GpuRequest(count=2)), job(2), job(3, GpuRequest(count=0))], [node], NOW)
+    assert plan.assignments == [Assignment(3, "local", ())]
+    assert plan.waits[1] == "waits for 2 GPUs: local has 2, 1 of them busy (job 9)"
+    assert plan.waits[2] == "waits for job 1, which is next on local"
+
+
+def test_a_job_prefers_a_node_that_suits_it() -> None:
+    nodes = [room(name="a"), room(gpus=1, name="b")]
+    plan = place([job(1), job(2, GpuRequest(count=0))], nodes, NOW)
+    assert [(done.job_id, done.node) for done in plan.assignments] == [(1, "b"), (2, "a")]
+
+
+fractions = st.sampled_from([None, 0.25, 0.5, 0.75])
+requests = st.none() | st.builds(GpuRequest, count=st.integers(0, 3), memory_fraction=fractions, required=st.booleans())
+resources = st.builds(
+    Resources,
+    cpus=st.sampled_from([0.5, 1.0, 2.5, 8.0]),
+    memory_mib=st.sampled_from([0, 100, 900]),
+    gpu=requests,
+    node=st.sampled_from([None, None, "a", "b"]),
+)
+queues = st.lists(resources, max_size=12).map(lambda all: [Waiting(n + 1, wanted) for n, wanted in enumerate(all)])
+fleets = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 4)).map(
+    lambda size: [room(gpus=size[0], slots=size[2], name="a"), room(gpus=size[1], slots=2, name="b")]
+)
+
+
+def after(nodes: Sequence[Room], queue: Sequence[Waiting], done: Sequence[Assignment]) -> list[Room]:
+    """The nodes once these assignments run."""
+    wanted = {waiting.job_id: waiting.resources for waiting in queue}
+
+    def held(each: Assignment) -> Occupied:
+        want = wanted[each.job_id]
+        return Occupied(
+            each.job_id, want.cpus, want.memory_mib, each.gpus, want.gpu.memory_fraction if want.gpu else None
+        )
+
+    return [
+        replace(node, occupied=[*node.occupied, *(held(each) for each in done if each.node == node.name)])
+        for node in nodes
+    ]
+
+
+@given(queues, fleets)
+def test_no_limit_of_a_node_is_ever_exceeded(queue: list[Waiting], nodes: list[Room]) -> None:
+    plan = place(queue, nodes, NOW)
+    assert {done.job_id for done in plan.assignments} | set(plan.waits) == {waiting.job_id for waiting in queue}
+    for node in after(nodes, queue, plan.assignments):
+        assert len(node.occupied) <= node.slots
+        assert sum(held.cpus for held in node.occupied) <= node.cpus + 1e-6
+        assert sum(held.memory_mib for held in node.occupied) <= node.memory_mib
+        for uuid in node.gpus:
+            users = [held for held in node.occupied if uuid in held.gpus]
+            assert all(held.gpu_share is not None for held in users) or len(users) == 1
+            assert sum(held.gpu_share or 0 for held in users) <= node.max_gpu + 1e-6
+
+
+@given(queues, fleets)
+def test_a_plan_is_the_same_each_time(queue: list[Waiting], nodes: list[Room]) -> None:
+    assert place(queue, nodes, NOW) == place(queue, list(reversed(nodes)), NOW)
+
+
+@given(queues, fleets, st.lists(resources, min_size=1, max_size=12))
+def test_no_stream_of_later_jobs_delays_an_earlier_one(
+    queue: list[Waiting], nodes: list[Room], later: list[Resources]
+) -> None:
+    """What runs when a job begins to wait will end; what starts after that never does. It starts all the same."""
+    plan = place(queue, nodes, NOW)
+    running = after(nodes, queue, plan.assignments)
+    able = [waiting for waiting in queue if plan.waits.get(waiting.job_id, "").startswith("waits for ")]
+    if not able:
+        return
+    head = able[0]
+    endless = [Waiting(100 + n, wanted) for n, wanted in enumerate(later)]
+    old = {done.job_id for done in plan.assignments}
+    for ended in [None, *old]:
+        running = [replace(n, occupied=[held for held in n.occupied if held.job_id != ended]) for n in running]
+        step = place([head, *endless], running, NOW)
+        if head.job_id not in step.waits:
+            return
+        running = after(running, [head, *endless], step.assignments)
+        endless = [waiting for waiting in endless if waiting.job_id in step.waits]
+    raise AssertionError(f"job {head.job_id} never started: {running}")
