@@ -1,0 +1,65 @@
+"""Checks a classification data set: a folder for each split, in it a folder for each class."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.dataset.files import images_in
+from broker.dataset.tally import Tally
+
+_VALIDATION = ("val", "validation", "valid", "test")  # in Ultralytics' order
+
+
+@dataclass(slots=True)
+class Split:
+    images: list[str] = field(default_factory=list[str])
+    counts: Counter[str] = field(default_factory=Counter[str])  # by class folder
+
+
+def folders(path: Path) -> dict[str, Path]:
+    """The folders of train and val that are there."""
+    found = {"train": path / "train"} if (path / "train").is_dir() else {}
+    validation = next((path / name for name in _VALIDATION if (path / name).is_dir()), None)
+    return found | ({"val": validation} if validation else {})
+
+
+def check(path: Path, tally: Tally) -> tuple[dict[str, Split], list[str]]:
+    """The splits, and the class names in order."""
+    if not path.is_dir():
+        hint = "a data set to classify is a folder with train/<class>/ and val/<class>/"
+        tally.error("data", str(path), "is not a folder", hint)
+        return {}, []
+    splits = {name: _read(folder) for name, folder in folders(path).items()}
+    if "train" not in splits:
+        tally.error("folder", str(path), "has no folder `train`", "put the images into train/<class>/ and val/<class>/")
+    if "val" not in splits:
+        tally.error("folder", str(path), "has no folder `val` or `test`", "put some images into val/<class>/")
+    train = splits.get("train", Split())
+    names = sorted(train.counts)
+    if "train" in splits and not names:
+        tally.error("folder", str(path / "train"), "holds no folders of classes", "one folder for each class")
+    for name, split in splits.items():
+        for label in sorted(split.counts):
+            if split.counts[label] == 0:
+                tally.error(
+                    "class without images", f"{path}/{name}/{label}", "no images", "add some, or remove the folder"
+                )
+    for label in sorted(set(splits.get("val", train).counts) - set(names)):
+        tally.error("unknown class", f"{path}/val/{label}", "is no class of `train`", "name the folders alike")
+    for label in sorted(set(names) - set(splits.get("val", train).counts)):
+        tally.warn("class not validated", f"{path}/val", f"has no folder `{label}`", "its accuracy cannot be told")
+    if len(names) == 1:
+        tally.warn(
+            "one class", str(path / "train"), f"`{names[0]}` is the only class", "there is nothing to tell apart"
+        )
+    return splits, names
+
+
+def _read(folder: Path) -> Split:
+    split = Split()
+    for child in sorted(folder.iterdir()):
+        if child.is_dir():
+            images = images_in(child)
+            split.images += images
+            split.counts[child.name] = len(images)
+    return split
