@@ -1,0 +1,248 @@
+"""The story of one attempt: resolve what was asked for, train, finish. It ends with result.json, whatever happens."""
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from broker.protocol.document import DocumentError, parse
+from broker.protocol.job import EndReason
+from broker.protocol.training import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_STOPPED,
+    RUN_NAME,
+    Failed,
+    Finished,
+    TrainConfig,
+    TrainerResult,
+)
+from trainer import checkpoint, dataset, environment, limits, model, overrides, weights
+from trainer.autobatch import GpuMemory
+from trainer.callbacks import Watch, finite, started, supervised
+from trainer.checkpoint import Keeper, Resumable
+from trainer.dataset import Dataset
+from trainer.emit import Emitter, now
+from trainer.failures import TrainingError, classify
+from trainer.gpu import Sampler
+from trainer.model import Model
+from trainer.overrides import Machine
+from trainer.stop import Stop, Stopped
+
+
+def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
+    """The exit code. `stop` comes held. Raises only when the result itself cannot be written."""
+    attempt = _Attempt(config, emitter, stop)
+    sampler = Sampler(emitter)
+    try:
+        stop.release()  # held until now: before, there was no one to report it
+        sampler.start()
+        attempt.train()
+        reason, message, code = EndReason.COMPLETED, f"Trained {attempt.epoch} epochs", EXIT_OK
+    except Stopped:
+        reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
+    except Exception as error:  # the trainer's edge: whatever was raised is classified and reported
+        if stop.requested:  # what a stop breaks on its way (a loader's worker that got the signal too) is no failure
+            reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
+        else:
+            failure = classify(error, attempt.kept())
+            emitter.emit(Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback))
+            print(failure.traceback or failure.message, flush=True)
+            reason, message, code = failure.reason, failure.message, EXIT_FAILED
+    stop.hold()  # the end is written whole
+    sampler.stop()
+    ok = code == EXIT_OK
+    emitter.result(TrainerResult(fence=config.fence, ok=ok, reason=reason, message=message, epoch=attempt.epoch))
+    return code
+
+
+class _Attempt:
+    def __init__(self, config: TrainConfig, emitter: Emitter, stop: Stop) -> None:
+        self._config = config
+        self._emitter = emitter
+        self._stop = stop
+        self._directory = Path(config.directory)
+        self._run = self._directory / RUN_NAME
+        self._keeper = Keeper(self._directory, config.fence)
+        self._watch = Watch(emitter, stop, self._keeper, overrides.validation(config))
+        self._resumed: Resumable | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs whose checkpoint is safe."""
+        newest = self._keeper.newest
+        if newest is not None:
+            return newest.epoch
+        return self._resumed.checkpoint.epoch if self._resumed is not None else 0
+
+    def stopped(self) -> str:
+        """Waits for what is being written, and says what a stop left."""
+        try:
+            self._keeper.settle()
+        except OSError as error:
+            self._emitter.note(f"the newest checkpoint could not be written: {error}")
+        return f"Stopped as asked. {self.kept()} Resume goes on with epoch {self.epoch + 1}."
+
+    def kept(self) -> str:
+        if self.epoch > 0:
+            return f"The checkpoint of epoch {self.epoch} is kept."
+        if self._config.resume:
+            return f"The checkpoint of epoch {self._config.resume[0].epoch} is kept."
+        return "No epoch was finished."
+
+    def train(self) -> None:
+        """Raises Stopped, TrainingError, and whatever Ultralytics does."""
+        config, places = self._config, environment.folders(self._config.weights_dir)
+        args = _with_custom(config.args)
+        named = {} if config.resume else self._find(args, [places.weights, Path.cwd()])
+        missing = {found.missing: Path(found.path) for found in named.values() if found.missing is not None}
+        stock_data = isinstance(args.get("data"), str) and not Path(args["data"]).exists()
+        environment.prepare(self._directory, places, online=not config.offline and bool(missing or stock_data))
+        for name, target in missing.items():
+            self._emitter.note(f"downloading {name} to {target.parent}", warning=False)
+            weights.download(name, target)
+        self._stop.check()
+        args |= {key: found.path for key, found in named.items() if key != "model"}
+        resumed = self._choose() if config.resume else None
+        trained = model.resumed(resumed) if resumed else model.describe(named["model"].path, config, self._emitter.note)
+        data = dataset.prepare(args.get("data"), trained.task, self._directory, places.datasets, offline=config.offline)
+        config = config.model_copy(update={"args": args, "family": trained.family})
+        images = data.count("train") + data.count("val") if args.get("cache") else 0
+        plan = overrides.plan(config, _machine(config), images)
+        for note in plan.notes:
+            self._emitter.note(note)
+        self._stop.check()
+        if resumed is not None:
+            self._resume(resumed, trained, data, plan.args)
+        else:
+            self._fresh(trained, data, plan.args)
+
+    def _find(self, args: Mapping[str, Any], folders: list[Path]) -> dict[str, weights.Found]:
+        """The model, and the weights that other arguments name."""
+        named = {"model": self._config.model}
+        for key in ("pretrained", "distill_model"):
+            value: object = args.get(key)
+            if isinstance(value, str) and value.endswith(".pt"):
+                named[key] = value
+        found = {key: weights.find(value, folders) for key, value in named.items()}
+        missing = [one.missing for one in found.values() if one.missing is not None]
+        if missing and self._config.offline:
+            raise weights.refuse_download(missing[0], folders)
+        return found
+
+    def _fresh(self, trained: Model, data: Dataset, args: dict[str, Any]) -> None:
+        trainer = self._trainer(trained, {**args, "model": trained.path, "data": data.path, "task": trained.task})
+        if trained.module is not None:  # loaded already: not once more
+            pretrained, start = args.get("pretrained", True), trained.module
+            if isinstance(pretrained, str):
+                start, _ = import_module("ultralytics.nn.tasks").load_checkpoint(pretrained)
+            trainer.model = trainer.get_model(weights=start if pretrained else None, cfg=trained.module.yaml)
+        self._train(trainer)
+
+    def _choose(self) -> Resumable:
+        resumed = checkpoint.choose(self._config.resume)
+        for note in resumed.notes:
+            self._emitter.note(note)
+        self._resumed = resumed
+        return resumed
+
+    def _resume(self, resumed: Resumable, trained: Model, data: Dataset, args: dict[str, Any]) -> None:
+        done, planned = resumed.checkpoint.epoch, int(resumed.train_args["epochs"])
+        target = self._config.epochs or planned
+        self._watch.seconds_before = checkpoint.carry(resumed, self._run)
+        self._watch.epoch = done
+        path = resumed.checkpoint.path
+        trainer = self._trainer(trained, {**overrides.of_the_machine(args), "data": data.path, "resume": path})
+        trainer.args.epochs = trainer.epochs = target  # Ultralytics keeps the checkpoint's number on a resume
+        patience = int(resumed.train_args.get("patience") or 0)
+        stopper: Mapping[str, Any] = resumed.state.get("stopper") or {}
+        waited = done - int(stopper.get("best_epoch", done))
+        ended_early = 0 < patience <= waited
+        if target > planned:
+            schedule = f"from epoch {done + 1} on the learning rate follows the longer schedule"
+            self._emitter.note(f"{planned} epochs become {target}: {schedule}", warning=False)
+            if ended_early:
+                trainer.add_callback("on_pretrain_routine_end", _restart_patience)
+        elif ended_early:
+            target = done
+        if done >= target:
+            self._only_final(trainer, resumed, data)
+        else:
+            self._train(trainer)
+
+    def _trainer(self, trained: Model, args: Mapping[str, Any]) -> Any:
+        cls = supervised(trained.trainer_class(), self._watch)
+        trainer = cls(overrides={**args, "mode": "train", "save_dir": str(self._run), "exist_ok": True})
+        for hook, function in self._watch.hooks().items():
+            trainer.add_callback(hook, function)
+        return trainer
+
+    def _train(self, trainer: Any) -> None:
+        trainer.train()
+        self._finish(trainer)
+
+    def _only_final(self, trainer: Any, resumed: Resumable, data: Dataset) -> None:
+        """All epochs were trained; what came after them was cut short."""
+        run = Path(trainer.wdir)
+        checkpoint.copy_durably(Path(resumed.checkpoint.path), run / "last.pt")
+        if not (run / checkpoint.BEST_NAME).exists():
+            checkpoint.copy_durably(run / "last.pt", run / checkpoint.BEST_NAME)
+        trainer.epochs = resumed.checkpoint.epoch
+        trainer.epoch = trainer.epochs - 1
+        trainer.model = resumed.state["ema"]
+        trainer.test_loader = None
+        trainer.validator = trainer.get_validator()
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        sizes = data.count("train"), data.count("val")
+        self._emitter.emit(started(trainer, trainer.epochs + 1, sizes, parameters))
+        trainer.final_eval()
+        if trainer.args.plots:
+            trainer.plot_metrics()
+        self._finish(trainer)
+
+    def _finish(self, trainer: Any) -> None:
+        self._keeper.settle()
+        if not self._watch.sound:
+            raise TrainingError(
+                EndReason.NAN,
+                "the loss of the last epoch is NaN",
+                "lower train.lr0, set train.amp to false, or look for broken labels; then rerun",
+            )
+        seconds = self._watch.seconds_before + self._watch.seconds
+        best, last = (str(path) if path.exists() else None for path in (trainer.best, trainer.last))
+        values = finite(trainer.metrics or {})
+        self._emitter.emit(Finished(at=now(), values=values, best=best, last=last, seconds=seconds))
+
+
+def _restart_patience(trainer: Any) -> None:
+    """A person wants more epochs: waiting for a better one starts anew."""
+    trainer.stopper.best_epoch = trainer.start_epoch
+
+
+def _with_custom(args: Mapping[str, Any]) -> dict[str, Any]:
+    """`cfg` names a file with arguments; those written in the configuration itself win."""
+    path = args.get("cfg")
+    if not path:
+        return dict(args)
+    try:
+        return {**parse(Path(path).read_text(encoding="utf-8")), **args}
+    except (OSError, DocumentError) as error:
+        raise TrainingError(
+            EndReason.BAD_CONFIG, f"train.cfg {path}: {error}", "correct the path or the file"
+        ) from error
+
+
+def _machine(config: TrainConfig) -> Machine:
+    """What there is here; and from now on this process takes no more of a GPU than its share."""
+    torch: Any = import_module("torch")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.gpu_memory_fraction is not None:
+        for index in range(count):
+            torch.cuda.set_per_process_memory_fraction(config.gpu_memory_fraction, index)
+    gpu = None
+    if count and float(config.args.get("batch", 1)) < 1:
+        free, total = torch.cuda.mem_get_info(0)
+        gpu = GpuMemory(total=total, free=free)
+    assigned = "CUDA_VISIBLE_DEVICES" in os.environ
+    return Machine(cpus=limits.cpus(), gpus=count, assigned=assigned, gpu=gpu, memory=limits.memory())
