@@ -7,6 +7,7 @@
     │   ├── StaleFence        another attempt has taken the job over                 conflict
     │   └── IdempotencyConflict   same key, other body                               idempotency_conflict
     ├── LedgerFull            no space on the ledger's disk; reads still work        disk_full
+    ├── LedgerUnusable        made by a newer wyolo, or not a ledger; left as it is        internal
     ├── DataDirLocked         another broker holds the data directory                locked
     ├── QueueDown             Redis does not answer                                  redis_unavailable
     └── EngineError           an engine could not do it                              engine
@@ -51,6 +52,10 @@ class IdempotencyConflict(Conflict):
 
 class LedgerFull(BrokerError):
     code = ErrorCode.DISK_FULL
+
+
+class LedgerUnusable(BrokerError):
+    pass
 
 
 class DataDirLocked(BrokerError):

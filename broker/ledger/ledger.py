@@ -5,105 +5,172 @@ query-only readers. A change is the row, the event and the outbox entry in one t
 published after the commit. Never a network call in here.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.bus import Bus
+from broker.ledger import changes, following, listing, reads, recording, schema, submission
+from broker.ledger.readers import Readers
 from broker.ledger.records import ActiveJob, Change, NewJob, OutboxEntry, Recorded, Submitted
+from broker.ledger.rows import encoded, micros
+from broker.ledger.writer import Writer
 from broker.protocol.api import JobPage, MetricTable
 from broker.protocol.event import AuditEntry, FollowerEvent
 from broker.protocol.job import Attempt, Checkpoint, Job, JobState, Priority
 
+_MANY = 64  # jobs of a submission, from which on they are encoded beside the event loop
+_MAX_PAGE = 1_000  # jobs
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
 
 class Ledger:
-    """Open with `await Ledger.open(path, bus)`. Raises LedgerFull from writes when the disk is full."""
+    """Open with `await Ledger.open(path, bus)`. Raises LedgerFull from writes when the disk is full.
 
-    broker_id: str  # made once, when the ledger is made
-    seq: int  # of the newest durable event
-    read_only: bool  # True after a write found the disk full; cleared by the next one that succeeds
+    A write that was begun is finished even when the one who waits for it is cancelled.
+    """
+
+    def __init__(self, writer: Writer, readers: Readers, broker_id: str) -> None:
+        self.broker_id = broker_id  # made once, when the ledger is made
+        self._writer = writer
+        self._readers = readers
 
     @classmethod
-    async def open(cls, path: Path, bus: Bus) -> "Ledger":
-        raise NotImplementedError
+    async def open(cls, path: Path, bus: Bus, clock: Callable[[], datetime] = utc_now) -> "Ledger":
+        """Made where there is none, migrated where it is older. One broker at a time may have it open. `clock` says
+        the time that is written, in UTC. Raises LedgerUnusable, LedgerFull."""
+        db, broker_id = await asyncio.to_thread(schema.open_ledger, path)
+        return cls(Writer(db, path, bus, clock), Readers(path), broker_id)
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Everything that was asked before is written first."""
+        await self._readers.close()
+        await self._writer.close()
+
+    @property
+    def seq(self) -> int:
+        """Of the newest durable event."""
+        return self._writer.seq
+
+    @property
+    def read_only(self) -> bool:
+        """True after a write found the disk full; cleared by the next one that finds space again."""
+        return self._writer.read_only
 
     # writes
 
-    async def submit(self, jobs: Sequence[NewJob], by: str = "") -> list[Submitted]:
-        """All of them or none, in one transaction. Durable when it returns. Raises IdempotencyConflict, LedgerFull."""
-        raise NotImplementedError
+    async def submit(
+        self, jobs: Sequence[NewJob], by: str = "", key: str | None = None, body_hash: str = ""
+    ) -> list[Submitted]:
+        """All of them or none, in one transaction. Durable when it returns. Raises IdempotencyConflict, LedgerFull.
+
+        `key` and `body_hash` are of the batch as a whole: when the key was seen, all of its jobs are the answer.
+        """
+
+        def encode() -> list[submission.Encoded]:
+            return [submission.encode(job) for job in jobs]
+
+        rows = encode() if len(jobs) < _MANY else await asyncio.to_thread(encode)
+        batch = submission.Batch(rows, by, key, body_hash)
+        return await self._writer.put(lambda tx: submission.submit(tx, batch))
 
     async def advance(self, change: Change) -> Job:
-        """The job as it is afterwards (without spec). Raises NotFound, Conflict, StaleFence, LedgerFull."""
-        raise NotImplementedError
+        """The job as it is afterwards (without spec). Raises NotFound, Conflict, StaleFence, LedgerFull.
+
+        On a full disk only the start of new work is refused at once: for the rest there is the ballast's space.
+        """
+        vital = change.to is not JobState.STARTING
+        return await self._writer.put(lambda tx: changes.advance(tx, change), vital)
 
     async def record(self, what: Recorded) -> None:
         """Raises StaleFence, NotFound, LedgerFull."""
-        raise NotImplementedError
+        await self._writer.put(lambda tx: recording.record(tx, what))
 
     async def remove(self, job_id: int, by: str = "") -> None:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""
-        raise NotImplementedError
+        await self._writer.put(lambda tx: changes.remove(tx, job_id, by), vital=True)
 
     async def outbox_done(self, ids: Sequence[int]) -> None:
-        raise NotImplementedError
+        delete = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
+        text = encoded(list(ids))
+        await self._writer.put(lambda tx: tx.db.execute(delete, (text,)).rowcount)
+
+    async def prune(self, older_than: datetime) -> int:
+        """Forget Idempotency-Keys from before this time. Returns how many."""
+        delete = "DELETE FROM idempotency WHERE at < ?"
+        when = micros(older_than)
+        return await self._writer.put(lambda tx: tx.db.execute(delete, (when,)).rowcount)
 
     # reads
 
     async def job(self, job_id: int) -> Job:
         """With spec. Raises NotFound."""
-        raise NotImplementedError
+        return await self._readers.run(reads.job, job_id)
 
     async def find(self, ref: str) -> int:
-        """A job's id from what a person or program calls it: a number, a unique name, or a task_id. Raises NotFound,
-        or Conflict naming the candidates."""
-        raise NotImplementedError
+        """A job's id from what a person or program calls it: a number, a task_id, or a name; of several with the same
+        name the only one that has not ended. Raises NotFound, or Conflict naming the candidates."""
+        return await self._readers.run(reads.find, ref)
 
     async def jobs(self, filter: str = "", sort: str = "", limit: int = 100, cursor: str | None = None) -> JobPage:
-        """`sort`: column or -column; default: active, then waiting in order, then newest ended. Raises BadInput."""
-        raise NotImplementedError
+        """`sort`: one of protocol.filter.SORTS or -it; default: active, then waiting in order, then newest ended.
+
+        Answers in bounded time: a page with `next_cursor` may be short, or empty, when matches are rare. Raises
+        BadInput.
+        """
+        return await self._readers.run(listing.page, filter, sort, max(1, min(limit, _MAX_PAGE)), cursor)
 
     async def counts(self) -> dict[JobState, int]:
-        raise NotImplementedError
+        return await self._readers.run(reads.counts)
 
     async def failed_since(self, when: datetime) -> int:
-        raise NotImplementedError
+        return await self._readers.run(reads.failed_since, micros(when))
 
     async def specs(self, job_ids: Sequence[int]) -> list[Job]:
         """Jobs with spec, in the order asked; those that are gone are left out."""
-        raise NotImplementedError
+        return await self._readers.run(reads.specs, job_ids)
 
     async def queued(self, after_id: int = 0, limit: int = 10_000) -> list[tuple[int, Priority, float]]:
         """QUEUED jobs by id, for rebuilding the queue."""
-        raise NotImplementedError
+        return await self._readers.run(reads.queued, after_id, limit)
 
     async def neighbours(self, job_id: int) -> tuple[float | None, float | None]:
-        """Ranks right before and after a waiting job within its priority, for moves."""
-        raise NotImplementedError
+        """Ranks right before and after a waiting job within its priority, for moves. Raises NotFound, Conflict."""
+        return await self._readers.run(reads.neighbours, job_id)
+
+    async def bounds(self, priority: Priority) -> tuple[float | None, float | None]:
+        """Ranks of the first and the last waiting job of a priority, for moves."""
+        return await self._readers.run(reads.bounds, priority)
 
     async def active(self) -> list[ActiveJob]:
-        raise NotImplementedError
+        return await self._readers.run(reads.active)
 
     async def attempts(self, job_id: int) -> list[Attempt]:
-        raise NotImplementedError
+        """Oldest first. Raises NotFound."""
+        return await self._readers.run(reads.attempts, job_id)
 
     async def checkpoints(self, job_id: int) -> list[Checkpoint]:
-        """Newest epoch first."""
-        raise NotImplementedError
+        """Newest epoch first. Raises NotFound."""
+        return await self._readers.run(reads.checkpoints, job_id)
 
     async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable:
-        raise NotImplementedError
+        """`names` as Ultralytics writes them, or short (map50); none: all. Raises NotFound."""
+        return await self._readers.run(reads.metrics, job_id, names, last)
 
     async def audit(self, job_id: int | None = None, after: int = 0, limit: int = 500) -> list[AuditEntry]:
-        raise NotImplementedError
+        return await self._readers.run(reads.audit, job_id, after, limit)
 
     async def events_after(self, seq: int, limit: int = 1000) -> list[FollowerEvent]:
-        """Durable events for a follower that reconnects: JobChanged carries the job as it is now."""
-        raise NotImplementedError
+        """Durable events for a follower that reconnects: JobChanged carries the job as it is now.
+
+        `limit` rows of the events table are read; several changes of one job are told as one, with the newest's seq.
+        """
+        return await self._readers.run(following.followed, seq, limit)
 
     async def outbox(self, limit: int = 1000) -> list[OutboxEntry]:
         """Oldest first."""
-        raise NotImplementedError
+        return await self._readers.run(reads.outbox, limit)

@@ -1,0 +1,233 @@
+"""The one thread that writes: it commits what has queued up as a group, with one fsync, and then answers.
+
+Each piece of work runs in its own SAVEPOINT, so that one which fails takes nothing of the others with it.
+"""
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from broker.bus import Bus
+from broker.errors import LedgerFull
+from broker.ledger.ballast import Ballast
+from broker.ledger.rows import micros
+from broker.protocol.event import FollowerEvent
+
+T = TypeVar("T")
+
+_GROUP = 256  # pieces of work in one commit
+_CHECKPOINT_BYTES = 8 * 1024 * 1024  # of the write-ahead log, then it is copied into the ledger
+_LITTLE_SPACE = 1024 * 1024  # bytes; an I/O error with less than this free is a full disk
+
+
+class Transaction:
+    """What a piece of work writes through. `seq` and `job_id`: the newest given out; `now`: microseconds since 1970."""
+
+    def __init__(self, db: sqlite3.Connection, bus: Bus) -> None:
+        self.db = db
+        self.seq = _newest(db, "events")
+        self.job_id = _newest(db, "jobs")
+        self.now = 0
+        self.events: list[FollowerEvent] = []  # published after the commit
+        self.names: dict[str, int] = {}  # metric names already seen
+        self._bus = bus
+
+    @property
+    def listening(self) -> bool:
+        """Whether `events` would be seen by anyone."""
+        return self._bus.listening
+
+    def mark(self) -> tuple[int, int, int]:
+        return self.seq, self.job_id, len(self.events)
+
+    def back_to(self, mark: tuple[int, int, int]) -> None:
+        self.seq, self.job_id, events = mark
+        del self.events[events:]
+        self.names.clear()
+
+
+@dataclass(slots=True)
+class _Item:
+    work: Callable[[Transaction], Any]
+    future: "asyncio.Future[Any]"
+    vital: bool
+
+
+@dataclass(slots=True)
+class _Outcome:
+    future: "asyncio.Future[Any]"
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Owns the writing connection. `put` is for the event loop's thread; the rest happens in the writer's own."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path, bus: Bus, clock: Callable[[], datetime]) -> None:
+        self._db = db
+        self._clock = clock
+        self._wal = path.with_name(path.name + "-wal")
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._tx = Transaction(db, bus)
+        self._ballast = Ballast(path.parent / "ballast")
+        self._items: SimpleQueue[_Item | None] = SimpleQueue()
+        self._closing = False
+        self._stopped = asyncio.Event()
+        self.seq = self._tx.seq
+        self._full = not self._ballast.restore()  # the writer thread's own; `read_only` is the loop's
+        self.read_only = self._full
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, work: Callable[[Transaction], T], vital: bool = False) -> "asyncio.Future[T]":
+        """Do it in the next group; done when it is on disk. `vital`: tried with the ballast's space on a full disk."""
+        if self._closing:
+            raise RuntimeError("the ledger is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._items.put(_Item(work, future, vital))
+        return future
+
+    async def close(self) -> None:
+        """After everything that was put has been answered."""
+        if not self._closing:
+            self._closing = True
+            self._items.put(None)
+        await self._stopped.wait()
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            group, going = self._next_group()
+            if group:
+                self._write(group)
+                self._copy_wal_when_long()
+        self._db.close()
+        self._later(self._stopped.set)
+
+    def _next_group(self) -> tuple[list[_Item], bool]:
+        group: list[_Item] = []
+        item = self._items.get()
+        while item is not None:
+            group.append(item)
+            if len(group) == _GROUP:
+                return group, True
+            try:
+                item = self._items.get_nowait()
+            except Empty:
+                return group, True
+        return group, False
+
+    def _write(self, group: list[_Item]) -> None:
+        outcomes: list[_Outcome] = []
+        self._full = self._full and not self._ballast.restore()
+        if self._full:
+            outcomes += [_refused(item) for item in group if not item.vital]
+            group = [item for item in group if item.vital]
+        try:
+            outcomes += self._commit(group)
+        except sqlite3.Error as error:
+            if not self._disk_full(error):
+                outcomes += [_Outcome(item.future, error=error) for item in group]
+            else:
+                self._full = True
+                outcomes += self._commit_vital(group)
+        self._later(self._answer, outcomes, self._tx.events, self._tx.seq, self._full)
+        self._tx.events = []
+
+    def _commit_vital(self, group: Sequence[_Item]) -> list[_Outcome]:
+        """The ballast's space is there for final states; everything else is refused until there is room again."""
+        self._ballast.drop()
+        refused = [_refused(item) for item in group if not item.vital]
+        vital = [item for item in group if item.vital]
+        try:
+            return refused + self._commit(vital)
+        except sqlite3.Error as error:
+            failure = _full() if self._disk_full(error) else error
+            return refused + [_Outcome(item.future, error=failure) for item in vital]
+
+    def _commit(self, group: Sequence[_Item]) -> list[_Outcome]:
+        """Everything in one transaction. Raises sqlite3.Error when nothing of the group was written."""
+        if not group:
+            return []
+        outcomes: list[_Outcome] = []
+        before = self._tx.mark()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for item in group:
+                outcomes.append(self._perform(item))  # noqa: PERF401 (one that fails must leave those before it known)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._tx.back_to(before)
+            raise
+        return outcomes
+
+    def _perform(self, item: _Item) -> _Outcome:
+        before = self._tx.mark()
+        self._tx.now = micros(self._clock())
+        self._db.execute("SAVEPOINT item")
+        try:
+            outcome = _Outcome(item.future, item.work(self._tx))
+        except Exception as error:
+            # Whatever it is belongs to who asked; but SQLite may have ended the whole transaction on a disk's error.
+            if isinstance(error, sqlite3.Error) and (not self._db.in_transaction or self._disk_full(error)):
+                raise
+            self._db.execute("ROLLBACK TO item")
+            self._tx.back_to(before)
+            outcome = _Outcome(item.future, error=error)
+        self._db.execute("RELEASE item")
+        return outcome
+
+    def _disk_full(self, error: sqlite3.Error) -> bool:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return True
+        return code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self._wal.parent).free < _LITTLE_SPACE
+
+    def _answer(self, outcomes: Sequence[_Outcome], events: Sequence[FollowerEvent], seq: int, read_only: bool) -> None:
+        """In the event loop: followers first, so that who asked finds the change already told."""
+        self.seq = seq
+        self.read_only = read_only
+        self._bus.publish(*events)
+        for outcome in outcomes:
+            if outcome.future.done():
+                continue
+            if outcome.error is None:
+                outcome.future.set_result(outcome.value)
+            else:
+                outcome.future.set_exception(outcome.error)
+
+    def _copy_wal_when_long(self) -> None:
+        try:
+            if self._wal.stat().st_size > _CHECKPOINT_BYTES:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except (OSError, sqlite3.Error):
+            return  # nothing is lost: it is tried again after the next group
+
+    def _later(self, callback: Callable[..., object], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:  # the loop is gone, and who asked with it
+            return
+
+
+def _newest(db: sqlite3.Connection, table: str) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def _refused(item: _Item) -> _Outcome:
+    return _Outcome(item.future, error=_full())
+
+
+def _full() -> LedgerFull:
+    return LedgerFull("the ledger's disk is full: nothing was changed and all that was there is kept; free some space")
