@@ -1,0 +1,50 @@
+"""A real Redis for a test: `from tests.redis_fixtures import redis, queue` and name the fixture.
+
+`redis` runs the embedded server in the test's own directory, `queue` is a Queue on it.
+"""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from broker.queue import Queue
+from broker.redis_server import RedisServer
+
+Ask = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    async with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(redis: RedisServer) -> AsyncIterator[Queue]:
+    queue = Queue(redis.url, "here")
+    yield queue
+    await queue.close()
+
+
+@pytest.fixture
+async def ask(redis: RedisServer) -> AsyncIterator[Ask]:
+    """Another program's Redis client: `await ask("XADD", "training_queue", "*", "config", "...")`."""
+    client: Any = cast(Any, Redis).from_url(redis.url, decode_responses=True, protocol=2)
+    yield client.execute_command
+    await client.aclose()
+
+
+@contextmanager
+def frozen(pid: int) -> Generator[None]:
+    """The process stands still inside this block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
