@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -109,7 +110,8 @@ class Sampler:
     def _sample(self) -> None:
         nvml = Nvml()
         while len(nvml) and not self._ended.is_set():
-            self._emitter.emit(GpuReading(at=now(), gpus=[gpu.model_dump() for gpu in nvml.read()]))
+            with suppress(OSError):  # a full disk ends the training, not this thread
+                self._emitter.emit(GpuReading(at=now(), gpus=[gpu.model_dump() for gpu in nvml.read()]))
             self._ended.wait(self._every_s)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,12 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
     attempt = _Attempt(config, emitter, stop)
     sampler = Sampler(emitter)
     try:
-        stop.release()  # held until now: before, there was no one to report it
-        sampler.start()
-        attempt.train()
+        try:
+            stop.release()  # held until now: before, there was no one to report it
+            sampler.start()
+            attempt.train()
+        finally:
+            stop.hold()  # how it ended is written whole
         reason, message, code = EndReason.COMPLETED, f"Trained {attempt.epoch} epochs", EXIT_OK
     except Stopped:
         reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
@@ -47,10 +51,11 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
             reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
         else:
             failure = classify(error, attempt.kept())
-            emitter.emit(Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback))
             print(failure.traceback or failure.message, flush=True)
+            with suppress(OSError):  # a full disk: the result, written next, is what counts
+                failed = Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback)
+                emitter.emit(failed)
             reason, message, code = failure.reason, failure.message, EXIT_FAILED
-    stop.hold()  # the end is written whole
     sampler.stop()
     ok = code == EXIT_OK
     emitter.result(TrainerResult(fence=config.fence, ok=ok, reason=reason, message=message, epoch=attempt.epoch))
@@ -66,6 +71,7 @@ class _Attempt:
         self._run = self._directory / RUN_NAME
         self._keeper = Keeper(self._directory, config.fence)
         self._watch = Watch(emitter, stop, self._keeper, overrides.validation(config))
+        self._caches = Path(config.cache_dir) if config.cache_dir else self._directory / "cache"
         self._resumed: Resumable | None = None
 
     @property
@@ -179,6 +185,7 @@ class _Attempt:
         return trainer
 
     def _train(self, trainer: Any) -> None:
+        dataset.keep_caches_in(self._caches)
         trainer.train()
         self._finish(trainer)
 
@@ -192,6 +199,7 @@ class _Attempt:
         trainer.epoch = trainer.epochs - 1
         trainer.model = resumed.state["ema"]
         trainer.test_loader = None
+        dataset.keep_caches_in(self._caches)
         trainer.validator = trainer.get_validator()
         parameters = sum(p.numel() for p in trainer.model.parameters())
         sizes = data.count("train"), data.count("val")
@@ -203,6 +211,7 @@ class _Attempt:
 
     def _finish(self, trainer: Any) -> None:
         self._keeper.settle()
+        self._stop.hold()  # a stop that comes now comes too late
         if not self._watch.sound:
             raise TrainingError(
                 EndReason.NAN,
