@@ -73,7 +73,7 @@ def _flush(broker: live.Live) -> float:
         ready = "wyolo:{}:ready:normal".format(client.get("/api/v1/version").json()["broker_id"])
         live.until(lambda: redis.zcard(ready) == WAITING, 60)
         began = time.monotonic()
-        redis.flushall()
+        redis.execute_command("FLUSHALL")
         live.until(lambda: redis.zcard(ready) == WAITING, 60)
         took = time.monotonic() - began
         client.post(f"/api/v1/jobs/{blocker}/kill").raise_for_status()
