@@ -5,6 +5,7 @@ import sqlite3
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from redis import Redis
@@ -69,11 +70,11 @@ def _flush(broker: live.Live) -> float:
         live.until(lambda: client.get(f"/api/v1/jobs/{blocker}").json()["state"] == "running", 30)
         for _ in range(WAITING // 10_000):
             client.post("/api/v1/jobs:batch", json={"jobs": noop * 10_000}).raise_for_status()
-        redis = Redis(unix_socket_path=str(broker.directory / "redis" / "redis.sock"))
+        redis: Any = Redis(unix_socket_path=str(broker.directory / "redis" / "redis.sock"))
         ready = "wyolo:{}:ready:normal".format(client.get("/api/v1/version").json()["broker_id"])
         live.until(lambda: redis.zcard(ready) == WAITING, 60)
         began = time.monotonic()
-        redis.execute_command("FLUSHALL")
+        redis.flushall()
         live.until(lambda: redis.zcard(ready) == WAITING, 60)
         took = time.monotonic() - began
         client.post(f"/api/v1/jobs/{blocker}/kill").raise_for_status()
