@@ -34,8 +34,9 @@ async def queue(redis: RedisServer) -> AsyncIterator[Queue]:
 
 @pytest.fixture
 async def ask(redis: RedisServer) -> AsyncIterator[Ask]:
-    """Another program's Redis client: `await ask("XADD", "training_queue", "*", "config", "...")`."""
-    client: Any = cast(Any, Redis).from_url(redis.url, decode_responses=True, protocol=2)
+    """Another program's client, replies as they are: `await ask("XADD", "training_queue", "*", "config", "...")`."""
+    client: Any = cast(Any, Redis).from_url(redis.url, decode_responses=True, encoding_errors="replace", protocol=2)
+    client.response_callbacks.clear()
     yield client.execute_command
     await client.aclose()
 
