@@ -1,11 +1,7 @@
-"""BrokerClient: the HTTP API with protocol models in and out. Speaks to one broker; knows nothing of screens.
-
-Unanswered
-├── BrokerOut       it cannot be reached, or what answers is no broker     nothing is known of what was asked
-└── ProblemError    it answered that it cannot; `problem` says why         nothing was changed
-"""
+"""BrokerClient: the HTTP API with protocol models in and out; errors are those of unanswered.py. Knows no screens."""
 
 import asyncio
+import getpass
 import os
 import secrets
 import sys
@@ -41,10 +37,13 @@ from broker.protocol.api import (
 from broker.protocol.event import AuditEntry, QueueChanged
 from broker.protocol.fleet import Node
 from broker.protocol.job import Attempt, Checkpoint, Job, Priority
+from wyolo_tui.unanswered import BrokerOut, ProblemError, Unanswered
 
 # httpx brings its own command line along (rich, pygments: a third of its import time), which nobody here runs.
 sys.modules.setdefault("httpx._main", None)  # pyright: ignore[reportArgumentType]
 import httpx  # noqa: E402
+
+__all__ = ["BrokerClient", "BrokerOut", "ProblemError", "Unanswered", "new_key"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -63,20 +62,6 @@ FILES = TypeAdapter(list[FileEntry])
 NODES = TypeAdapter(list[Node])
 
 
-class Unanswered(Exception):
-    """What was asked did not happen, or it is not known whether it did."""
-
-
-class BrokerOut(Unanswered):
-    pass
-
-
-class ProblemError(Unanswered):
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        super().__init__(problem.detail or problem.title)
-
-
 def new_key() -> str:
     """An Idempotency-Key: the same one makes a repeated submission harmless."""
     return secrets.token_hex(16)
@@ -86,18 +71,26 @@ class BrokerClient:
     """`async with BrokerClient(url, key) as broker: await broker.jobs()`.
 
     `patience_s`: how long a request that never arrived, or that may be repeated without harm, is tried again while the
-    broker is out of reach; `on_retry` hears of the first failure.
+    broker is out of reach; `on_retry` hears of the first failure. `refind` says where a broker is that has taken the
+    place of one that does not answer: the next request goes there.
     """
 
     def __init__(
-        self, url: str, key: str = "", *, patience_s: float = 0.0, on_retry: Callable[[str], None] | None = None
+        self,
+        url: str,
+        key: str = "",
+        *,
+        patience_s: float = 0.0,
+        on_retry: Callable[[str], None] | None = None,
+        refind: Callable[[], tuple[str, str] | None] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self.on_retry = on_retry
+        self._refind = refind
         self._http = httpx.AsyncClient(
-            base_url=f"{self.url}/api/v1",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            base_url=_base(self.url),
+            headers=_who() | _authorisation(key),
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             trust_env=False,  # a proxy meant for the internet has no business between us and the broker
             verify=self.url.startswith("https:"),  # without TLS, do not spend 30 ms on reading certificates
@@ -126,9 +119,9 @@ class BrokerClient:
         query = _without_none(filter=filter or None, sort=sort or None, limit=limit, cursor=cursor)
         return await self._get(JobPage, "/jobs", query)
 
-    async def job(self, job_id: int) -> Job:
-        """With its spec."""
-        return await self._get(Job, f"/jobs/{job_id}")
+    async def job(self, job_id: int | str) -> Job:
+        """With its spec. A name or a task id does, where only one job has it."""
+        return await self._get(Job, f"/jobs/{quote(str(job_id), safe='')}")
 
     async def attempts(self, job_id: int) -> list[Attempt]:
         return await self._list(ATTEMPTS, f"/jobs/{job_id}/attempts")
@@ -242,9 +235,10 @@ class BrokerClient:
         """`epochs`: extend to this many in all."""
         return await self._post(Job, f"/jobs/{job_id}/resume", ResumeRequest(epochs=epochs))
 
-    async def rerun(self, job_id: int) -> Job:
-        """The new job."""
-        return await self._post(Job, f"/jobs/{job_id}/rerun")
+    async def rerun(self, job_id: int, key: str | None = None) -> Job:
+        """The new job; with one key there is one, however often it is sent."""
+        headers = {"Idempotency-Key": key or new_key()}
+        return _read(Job, await self._send("POST", f"/jobs/{job_id}/rerun", headers=headers, repeatable=True))
 
     async def hold(self, job_id: int) -> Job:
         return await self._post(Job, f"/jobs/{job_id}/hold", repeatable=True)
@@ -358,6 +352,16 @@ class BrokerClient:
             wait_s = min(wait_s * 2, LAST_RETRY_S)
 
     def _out(self, error: httpx.TransportError) -> str:
+        """What that error means to a person. Turns to the successor, should there be one."""
+        words = self._words(error)
+        found = self._refind() if self._refind is not None else None
+        if found is not None:
+            self.url = found[0].rstrip("/")
+            self._http.base_url = _base(self.url)
+            self._http.headers.update(_authorisation(found[1]))
+        return words
+
+    def _words(self, error: httpx.TransportError) -> str:
         if isinstance(error, httpx.TimeoutException):
             return f"the broker at {self.url} does not answer"
         if isinstance(error, httpx.ConnectError):
@@ -365,6 +369,23 @@ class BrokerClient:
         if isinstance(error, httpx.UnsupportedProtocol):
             return f"{self.url} is no address of a broker (http://host:port)"
         return f"the connection to the broker at {self.url} was lost ({error or type(error).__name__})"
+
+
+def _base(url: str) -> str:
+    return f"{url}/api/v1"
+
+
+def _authorisation(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _who() -> dict[str, str]:
+    """Whose request it is, for the job's history; the broker takes our word for it."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        return {}
+    return {"X-Wyolo-User": name} if name.isascii() and name.isprintable() else {}
 
 
 def _without_none(**query: Any) -> dict[str, Any]:
