@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wyolo_tui.unanswered import BrokerOut, ProblemError
 
@@ -51,8 +51,8 @@ class Address:
 
 
 def data_directory(given: Path | None = None) -> Path:
-    """As the broker chooses it: what was given, else WYOLO_DATA_DIR, $XDG_STATE_HOME/wyolo, ~/.local/state/wyolo."""
-    named = given or os.environ.get("WYOLO_DATA_DIR")
+    """As the broker chooses it: what was given, WYOLO_DATA_DIR, wyolo.toml, XDG_STATE_HOME, ~/.local/state/wyolo."""
+    named = given or os.environ.get("WYOLO_DATA_DIR") or _configured().get("data_dir")
     if named:
         return Path(named).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME")
@@ -132,16 +132,15 @@ def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     try:
         # -P: a folder named broker in the current directory is not what is meant
         command = [sys.executable, "-P", "-m", "broker", "--data-dir", str(folder), *flags, *_other_port(flags)]
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/"
-        )
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     finally:
         os.close(output)
 
 
 def _other_port(flags: Sequence[str]) -> list[str]:
     """Any free port where nobody chose one and the usual one is taken: the address is in the data directory anyway."""
-    if "WYOLO_PORT" in os.environ or any(flag.partition("=")[0] in {"--port", "--config"} for flag in flags):
+    chosen = any(flag.partition("=")[0] in {"--port", "--config"} for flag in flags)
+    if chosen or "WYOLO_PORT" in os.environ or "port" in _configured():
         return []
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -150,6 +149,21 @@ def _other_port(flags: Sequence[str]) -> list[str]:
         except OSError:
             return ["--port", "0"]
     return []
+
+
+def _configured() -> dict[str, Any]:
+    """What the broker's configuration file says; nothing where there is none, or where it says nonsense."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    usual = (Path(base) if base else Path.home() / ".config") / "wyolo" / "wyolo.toml"
+    path = Path(os.environ.get("WYOLO_CONFIG") or usual)
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the broker says what is wrong with it
+        return {}
 
 
 def _left(folder: Path) -> Address | None:
