@@ -319,7 +319,6 @@ class Run:
                 self.account.note(
                     f"{self.account.malformed} events could not be read, {self.account.missing} are missing"
                 )
-        self._times.close()
         await self._until_there_is_room(self.flush)
         await self._decide(exit, result)
 

@@ -6,7 +6,6 @@ Sparse, and only a convenience: a disk that is full loses times, nothing else.
 import logging
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TextIO
 
 NAME = "output.times"
 _STEP = timedelta(seconds=0.5)
@@ -18,7 +17,6 @@ class TimeIndex:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
-        self._file: TextIO | None = None
         self._last: datetime | None = None
 
     def add(self, offset: int, at: datetime) -> None:
@@ -27,16 +25,7 @@ class TimeIndex:
             return
         self._last = at
         try:
-            if self._file is None:
-                self._file = self._path.open("a", buffering=1)
-            self._file.write(f"{offset} {round(at.timestamp() * 1000)}\n")
+            with self._path.open("a") as file:
+                file.write(f"{offset} {round(at.timestamp() * 1000)}\n")
         except OSError as error:
             _log.warning("%s: lines have no times for now: %s", self._path, error)
-
-    def close(self) -> None:
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as error:
-                _log.warning("%s: %s", self._path, error)
-            self._file = None
