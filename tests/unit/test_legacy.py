@@ -119,7 +119,7 @@ def test_production_config_is_accepted_unchanged() -> None:
     assert spec.name == "color_ball_v3"
     assert spec.resources.gpu == GpuRequest(count=1, ids=[0], memory_fraction=0.95)
     assert spec.metadata["content"] == "Este es un experimento de clasificación de imágenes."
-    assert_warnings(findings, [SWEEP])
+    assert_warnings(findings, [SWEEP, ("train.lr0", "Ultralytics finds its own")])
 
 
 def test_the_invokers_file_is_accepted_unchanged() -> None:
@@ -347,7 +347,7 @@ def test_memory_is_read_with_its_unit(written: str, mib: int) -> None:
         ("  patience: 5.0", {"patience": 5}),
         ("  optimizer: adamw", {"optimizer": "AdamW"}),
         ("  cache: RAM", {"cache": "ram"}),
-        ("  lr0: 1", {"lr0": 1}),
+        ("  lrf: 1", {"lrf": 1}),
         ("  freeze: [0, 1]", {"freeze": [0, 1]}),
         ("  save_period: -1", {"save_period": -1}),
         ("  auto_augment:", {"auto_augment": None}),
@@ -369,6 +369,8 @@ def test_arguments_are_handed_on_as_ultralytics_wants_them(lines: str, args: dic
     [
         ("  imgsz: 100", "train.imgsz", "rounds it up to 128"),
         ("  imgsz: [64, 96]", "train.imgsz", "takes 96"),
+        ("  lr0: 0.1", "train.lr0", "finds its own"),
+        ("  optimizer: auto\n  momentum: 0.9", "train.momentum", "finds its own"),
         ("  resume: true", "train.resume", "begins at epoch 1"),
         ("  save: false", "train.save", "always kept"),
         ("  half: true", "train.half", "`quantize`"),

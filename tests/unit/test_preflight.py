@@ -154,7 +154,7 @@ def test_images_that_do_not_decode_are_refused(fruit: Path) -> None:
     images = fruit / "images" / "train"
     (images / "0001.jpg").write_bytes(b"no image at all")
     whole = (images / "0002.jpg").read_bytes()
-    (images / "0002.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "0002.jpg").write_bytes(whole[:-40])
     found = dict(errors(ask(fruit / "data.yaml")))
     assert set(found) == {"images/train/0001.jpg", "images/train/0002.jpg"}
     assert "not an image" in found["images/train/0001.jpg"]
