@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from broker.bus import Bus
-from broker.engines.base import Engine
+from broker.engines.base import Engine, Inventory
 from broker.errors import EngineError, NotFound
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import ActiveJob
@@ -37,6 +37,12 @@ class _Watched:
     @property
     def slots(self) -> int:
         return self.settings.slots or max(1, len(self.gpus))
+
+    def learn(self, inventory: Inventory) -> None:
+        chosen = self.settings.gpus
+        named = {uuid: {uuid, str(index)} & set(chosen) for index, uuid in enumerate(inventory.gpu_uuids)}
+        self.gpus = [uuid for uuid, found in named.items() if chosen == "all" or (chosen != "none" and found)]
+        self.cpus, self.memory_mib = inventory.cpus, inventory.memory_mib
 
 
 class Fleet:
@@ -73,6 +79,12 @@ class Fleet:
             for name, node in self._nodes.items()
         }
 
+    def condition(self, name: str) -> tuple[str, frozenset[str]]:
+        """Why nothing may start on a node ('' where it may), and its GPUs that are set aside."""
+        node = self._nodes[name]
+        lost = {gpu.uuid for gpu in node.history[-1].gpus if gpu.lost} if node.history else set[str]()
+        return "cannot be reached" if node.state is NodeState.UNREACHABLE else "", frozenset(lost)
+
     async def _watch(self, node: _Watched) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -80,9 +92,7 @@ class Fleet:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     if not node.cpus:
-                        inventory = await node.engine.inventory()
-                        node.cpus, node.memory_mib = inventory.cpus, inventory.memory_mib
-                        node.gpus = inventory.gpu_uuids
+                        node.learn(await node.engine.inventory())
                     sample = await node.engine.sample()
             except (EngineError, TimeoutError, OSError) as error:
                 said = str(error) or f"did not answer for {PATIENCE_S:.0f} s"

@@ -1,9 +1,8 @@
 """What the routes work with, and how they read a request and write an answer."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,42 +14,13 @@ from broker.fleet import Fleet
 from broker.ledger.ledger import Ledger
 from broker.protocol.job import WAITING, Job, JobState
 from broker.protocol.text import harmless
+from broker.scheduler.scheduler import Scheduler
 from broker.settings import Settings
+from broker.supervisor.supervisor import Supervisor
 
 M = TypeVar("M", bound=BaseModel)
 
 USER_LENGTH = 100
-
-
-class Live(Protocol):
-    """What a running job's supervisor knows beyond the ledger."""
-
-    @property
-    def epoch_progress(self) -> float: ...
-    @property
-    def eta_s(self) -> float | None: ...
-
-
-class Watching(Protocol):
-    def live(self, job_id: int) -> Live | None: ...
-
-
-class Planning(Protocol):
-    """The scheduler's last plan."""
-
-    @property
-    def waits(self) -> Mapping[int, str]: ...
-    @property
-    def drain_s(self) -> float | None: ...
-
-
-class Linked(Protocol):
-    """How Redis is."""
-
-    @property
-    def state(self) -> Literal["ok", "down", "rebuilding"]: ...
-    @property
-    def message(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -60,16 +30,15 @@ class Services:
     bus: Bus
     control: Control
     fleet: Fleet
-    supervisor: Watching
-    scheduler: Planning
-    redis: Linked
+    supervisor: Supervisor
+    scheduler: Scheduler
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
 
     def seen(self, job: Job) -> Job:
         """With what only the running broker knows. Changes the job that it is given."""
         if job.state in WAITING:
-            job.waits_for = "held: release it" if job.state is JobState.HELD else self.scheduler.waits.get(job.id, "")
+            job.waits_for = "held: release it" if job.state is JobState.HELD else self.scheduler.waits_for(job.id)
         elif (live := self.supervisor.live(job.id)) is not None:
             job.epoch_progress, job.eta_s = live.epoch_progress, live.eta_s
         return job
