@@ -70,7 +70,7 @@ class _Attempt:
         self._directory = Path(config.directory)
         self._run = self._directory / RUN_NAME
         self._keeper = Keeper(self._directory, config.fence)
-        self._watch = Watch(emitter, stop, self._keeper, overrides.validation(config))
+        self._watch = Watch(emitter, stop, self._keeper)
         self._caches = Path(config.cache_dir) if config.cache_dir else self._directory / "cache"
         self._resumed: Resumable | None = None
 
@@ -118,11 +118,22 @@ class _Attempt:
         plan = overrides.plan(config, _machine(config), images)
         for note in plan.notes:
             self._emitter.note(note)
+        self._watch.validation = self._validation(trained, places.datasets)
         self._stop.check()
         if resumed is not None:
             self._resume(resumed, trained, data, plan.args)
         else:
             self._fresh(trained, data, plan.args)
+
+    def _validation(self, trained: Model, datasets: Path) -> dict[str, Any]:
+        """The `val` section. Its `data` may be another data set."""
+        config, validation = self._config, overrides.validation(self._config)
+        if config.val.get("data"):
+            folder = self._directory / "val"
+            folder.mkdir(exist_ok=True)
+            other = dataset.prepare(config.val["data"], trained.task, folder, datasets, offline=config.offline)
+            validation["data"] = other.path
+        return validation
 
     def _find(self, args: Mapping[str, Any], folders: list[Path]) -> dict[str, weights.Found]:
         """The model, and the weights that other arguments name."""
