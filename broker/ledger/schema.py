@@ -86,5 +86,6 @@ def _broker_id(db: sqlite3.Connection) -> str:
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=512)
+    db.execute("PRAGMA temp_store = MEMORY")  # savepoints and triggers keep pages aside: not in files
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return db

@@ -24,6 +24,7 @@ class Encoded:
 
     state: JobState
     columns: tuple[Any, ...]  # kind ... words
+    words: str
     priority: int
     epochs: int
     parent_id: int | None
@@ -41,6 +42,7 @@ def encode(job: NewJob) -> Encoded:
     return Encoded(
         state=job.state,
         columns=tuple(row.values()),
+        words=row["words"],
         priority=priority_rank(job.spec.priority),
         epochs=epochs,
         parent_id=job.parent_id,
@@ -116,6 +118,7 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
         "INSERT INTO outbox (op, job_id, priority, rank) VALUES ('enqueue', ?, ?, ?)",
         [(i, job.priority, float(i)) for i, job in enumerate(jobs, first_id) if job.state is JobState.QUEUED],
     )
+    tx.words += [(None, job_id, job.words) for job_id, job in enumerate(jobs, first_id)]
     tx.job_id += len(jobs)
     tx.seq += len(jobs)
 

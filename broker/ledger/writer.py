@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from broker.bus import Bus
 from broker.errors import LedgerFull
@@ -21,6 +21,8 @@ from broker.ledger.rows import micros
 from broker.protocol.event import FollowerEvent
 
 T = TypeVar("T")
+Mark = tuple[int, int, int, int]
+WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work in one commit
 _CHECKPOINT_BYTES = 8 * 1024 * 1024  # of the write-ahead log, then it is copied into the ledger
@@ -36,6 +38,7 @@ class Transaction:
         self.job_id = _newest(db, "jobs")
         self.now = 0
         self.events: list[FollowerEvent] = []  # published after the commit
+        self.words: list[WordChange] = []  # for the index of words
         self.names: dict[str, int] = {}  # metric names already seen
         self._bus = bus
 
@@ -44,13 +47,19 @@ class Transaction:
         """Whether `events` would be seen by anyone."""
         return self._bus.listening
 
-    def mark(self) -> tuple[int, int, int]:
-        return self.seq, self.job_id, len(self.events)
+    def mark(self) -> Mark:
+        return self.seq, self.job_id, len(self.events), len(self.words)
 
-    def back_to(self, mark: tuple[int, int, int]) -> None:
-        self.seq, self.job_id, events = mark
+    def back_to(self, mark: Mark) -> None:
+        self.seq, self.job_id, events, words = mark
         del self.events[events:]
+        del self.words[words:]
         self.names.clear()
+
+    def index_words(self) -> None:
+        """At the end, in one piece: FTS5 writes out what it holds at every savepoint."""
+        self.db.executemany("INSERT INTO job_words (job_words, rowid, words) VALUES (?, ?, ?)", self.words)
+        self.words.clear()
 
 
 @dataclass(slots=True)
@@ -163,6 +172,7 @@ class Writer:
             self._db.execute("BEGIN IMMEDIATE")
             for item in group:
                 outcomes.append(self._perform(item))  # noqa: PERF401 (one that fails must leave those before it known)
+            self._tx.index_words()
             self._db.execute("COMMIT")
         except sqlite3.Error:
             if self._db.in_transaction:
