@@ -142,7 +142,7 @@ async def test_a_damaged_file_is_kept_and_redis_starts_empty(tmp_path: Path, cap
         queue = Queue(server.url, "here")
         await queue.results([{"task_id": "a"}])
         await queue.close()
-    (written,) = [path for path in directory.rglob("appendonly.aof*") if path.name.endswith(("incr.aof", ".aof"))]
+    written = _append_only(directory)
     written.write_bytes(b"no command at all\r\n" * 9)
     with caplog.at_level(logging.WARNING):
         async with RedisServer(directory) as server:
@@ -158,7 +158,7 @@ async def test_a_cut_off_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
         await queue.results([{"task_id": "a"}])
         await queue.results([{"task_id": "b"}])
         await queue.close()
-    (written,) = directory.rglob("*.incr.aof")
+    written = _append_only(directory)
     os.truncate(written, written.stat().st_size - 5)
     async with RedisServer(directory) as server:
         queue = Queue(server.url, "here")
@@ -237,6 +237,12 @@ async def test_a_pidfd_tells_the_end_of_a_process_that_is_not_our_child(tmp_path
     await process.kill()
     assert process.ended.is_set()
     assert Process.find(pid) is None
+
+
+def _append_only(directory: Path) -> Path:
+    """The file that Redis (7, 6.2) appends to."""
+    (written,) = [*directory.glob("appendonlydir/*.incr.aof"), *directory.glob("appendonly.aof")]
+    return written
 
 
 def _left_behind(directory: Path) -> int:
