@@ -1,5 +1,6 @@
 """The `wyolo` command."""
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -9,7 +10,9 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # a terminal that knows no arrow gets a question mark, not a traceback
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:]
-    if not arguments:  # no verb is parsed: the first frame is painted in half the time
+    if (
+        not arguments and "_WYOLO_COMPLETE" not in os.environ
+    ):  # no verb is parsed: the first frame is painted in half the time
         import asyncio
 
         from wyolo_tui.cli.cockpit import open_cockpit

@@ -106,8 +106,11 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
         if child.poll() is not None and address is None:
             break
         await asyncio.sleep(STEP_S)
-    said = _tail(folder / OUTPUT_NAME)
-    raise BrokerOut(f"the broker did not come up on {folder}: {said or f'nothing was said in {START_S:.0f} s'}")
+    said = _last_line(folder / OUTPUT_NAME)
+    raise BrokerOut(
+        f"the broker did not come up on {folder}: {said or f'nothing was said in {START_S:.0f} s'}",
+        f"all that it said is in {folder / OUTPUT_NAME}; wyolo doctor looks at what it needs",
+    )
 
 
 async def stop(address: Address) -> None:
@@ -209,8 +212,8 @@ def _is_broker(pid: int) -> bool:
         return False
 
 
-def _tail(path: Path, lines: int = 3) -> str:
+def _last_line(path: Path) -> str:
     try:
-        return " / ".join(path.read_text(errors="replace").strip().splitlines()[-lines:])
+        return path.read_text(errors="replace").strip().rpartition("\n")[2]
     except OSError:
         return ""

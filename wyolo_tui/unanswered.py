@@ -13,7 +13,11 @@ class Unanswered(Exception):
 
 
 class BrokerOut(Unanswered):
-    pass
+    """`remedy`: what to do, where it is not to start a broker."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.remedy = remedy
+        super().__init__(message)
 
 
 class ProblemError(Unanswered):

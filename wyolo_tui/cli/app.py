@@ -85,7 +85,7 @@ def cockpit(
 
 def main(arguments: list[str]) -> int:
     """Runs the verb and returns its exit code; what was typed wrongly is told as every other error is."""
-    verb = arguments[0] if arguments[0] in PANELS else ""
+    verb = arguments[0] if arguments and arguments[0] in PANELS else ""
     app = build([verb] if verb else PANELS)
     try:
         return app(arguments, prog_name="wyolo", standalone_mode=False) or 0

@@ -40,7 +40,7 @@ async def open_cockpit(
         try:
             where, _ = await discovery.start(data_dir)
         except BrokerOut as failure:
-            print(f"error: {failure}\n→ wyolo doctor looks at what it needs", file=sys.stderr)
+            print(f"error: {failure}\n→ {failure.remedy}", file=sys.stderr)
             return BROKER_OUT
         notice = notice or "Started a broker in the background. It outlives this screen; wyolo broker stop ends it."
     from wyolo_tui.app import Options, WyoloApp

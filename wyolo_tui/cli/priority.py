@@ -1,6 +1,6 @@
 """wyolo priority: who comes before whom."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -9,7 +9,7 @@ from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.targets import Filter, each, meant
 from wyolo_tui.cli.verb import verb
 
-Level = Literal["high", "normal", "low"]
+LEVELS = [priority.value for priority in Priority]
 
 
 @verb
@@ -24,7 +24,7 @@ async def command(
 ) -> Exit:
     """Set the priority of waiting jobs: high before normal before low, then in order of arrival."""
     *tokens, level = jobs
-    if level not in Priority:
+    if level not in LEVELS:
         raise BadUse(f"{level!r} is no priority", "jobs first, then one of high, normal, low: wyolo priority 12 high")
     async with meant(cli, tokens, filter) as (broker, found):
         return await each(

@@ -132,7 +132,10 @@ def remedy(error: Unanswered | BadUse) -> str:
     if isinstance(error, BadUse):
         return error.remedy
     if isinstance(error, BrokerOut):
-        return "start one: wyolo broker start, or open the cockpit: wyolo (another place: --url, --data-dir)"
+        return (
+            error.remedy
+            or "start one: wyolo broker start, or open the cockpit: wyolo (another place: --url, --data-dir)"
+        )
     if isinstance(error, ProblemError):
         return {
             ErrorCode.UNAUTHORISED: "set WYOLO_KEY to what the broker's data directory has in the file `key`",
