@@ -114,7 +114,8 @@ async def _broker(settings: Settings) -> AsyncGenerator[tuple[Services, Mapping[
         stack.push_async_callback(queue.close)
         engines: dict[str, Engine] = {}
         for node in settings.nodes:
-            engines[node.name] = LocalEngine(node.name, ledger.broker_id, Gauges(node.name), settings.log_keep_mib)
+            gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
+            engines[node.name] = LocalEngine(node.name, ledger.broker_id, gauges, settings.log_keep_mib)
             stack.push_async_callback(engines[node.name].close)
         fleet = Fleet([(node, engines[node.name]) for node in settings.nodes], ledger, bus)
         supervisor = await stack.enter_async_context(
@@ -147,6 +148,7 @@ async def _broker(settings: Settings) -> AsyncGenerator[tuple[Services, Mapping[
 
         async def schedule() -> None:
             await redis_tried.wait()
+            await fleet.seen.wait()  # GPUs are known once they were measured
             found = await supervisor.adopt()
             if found:
                 log.info("%d attempts of an earlier broker were found again", found)

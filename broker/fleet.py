@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from broker.bus import Bus
-from broker.engines.base import Engine, Inventory
+from broker.engines.base import Engine
 from broker.errors import EngineError, NotFound
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import ActiveJob
@@ -38,18 +38,14 @@ class _Watched:
     def slots(self) -> int:
         return self.settings.slots or max(1, len(self.gpus))
 
-    def learn(self, inventory: Inventory) -> None:
-        chosen = self.settings.gpus
-        named = {uuid: {uuid, str(index)} & set(chosen) for index, uuid in enumerate(inventory.gpu_uuids)}
-        self.gpus = [uuid for uuid, found in named.items() if chosen == "all" or (chosen != "none" and found)]
-        self.cpus, self.memory_mib = inventory.cpus, inventory.memory_mib
-
 
 class Fleet:
     def __init__(self, engines: Iterable[tuple[NodeSettings, Engine]], ledger: Ledger, bus: Bus) -> None:
         self._nodes = {settings.name: _Watched(settings, engine) for settings, engine in engines}
         self._ledger = ledger
         self._bus = bus
+        self._unseen = set(self._nodes)
+        self.seen = asyncio.Event()  # every node was measured once, or could not be
 
     async def watch(self) -> None:
         """Runs for ever."""
@@ -91,9 +87,10 @@ class Fleet:
             began = loop.time()
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    if not node.cpus:
-                        node.learn(await node.engine.inventory())
                     sample = await node.engine.sample()
+                    if not node.cpus:
+                        found = await node.engine.inventory()
+                        node.cpus, node.memory_mib, node.gpus = found.cpus, found.memory_mib, found.gpu_uuids
             except (EngineError, TimeoutError, OSError) as error:
                 said = str(error) or f"did not answer for {PATIENCE_S:.0f} s"
                 await self._turn(node, NodeState.UNREACHABLE, said)
@@ -103,6 +100,9 @@ class Fleet:
                 lost = [gpu.index for gpu in sample.gpus if gpu.lost]
                 message = f"GPU {', '.join(map(str, lost))} fell off the bus and is set aside" if lost else ""
                 await self._turn(node, NodeState.DEGRADED if lost else NodeState.UP, message)
+            self._unseen.discard(node.settings.name)
+            if not self._unseen:
+                self.seen.set()
             await asyncio.sleep(max(0.1, SAMPLE_S - (loop.time() - began)))
 
     async def _turn(self, node: _Watched, state: NodeState, message: str) -> None:

@@ -1,8 +1,10 @@
 """The outermost layer of the API, plain ASGI: refuses what has no key or is too large before any of it is read."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +14,7 @@ from broker.protocol.api import ErrorCode
 OPEN = frozenset({"/api/v1/health", "/api/v1/version", "/health"})  # answered without a key
 BODY_BYTES = 1 << 20
 BATCH_BYTES = 8 << 20
+DROPPED_BYTES, PATIENCE_S = 64 << 20, 5.0  # of a body that is refused
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -46,9 +49,7 @@ class Guard:
         else:
             bounded = receive if length.isdigit() and int(length) <= limit else None
         if bounded is None:
-            answer = problem(ErrorCode.TOO_LARGE, f"the body is larger than {limit >> 20} MiB; nothing of it was used")
-            answer.headers["Connection"] = "close"
-            await answer(scope, receive, send)
+            await _too_large(limit, receive, send)
             return
         await self._app(scope, bounded, send)
 
@@ -56,6 +57,22 @@ class Guard:
         scheme, _, key = authorisation.partition(b" ")
         sent = hashlib.sha256(key.strip()).digest()
         return hmac.compare_digest(sent, self._known) and scheme.lower() == b"bearer"
+
+
+async def _too_large(limit: int, receive: Receive, send: Send) -> None:
+    """Answers at once, then lets the sender finish: one that is cut off while it sends may never read the answer."""
+    answer = problem(ErrorCode.TOO_LARGE, f"the body is larger than {limit >> 20} MiB; nothing of it was used")
+    answer.headers["Connection"] = "close"
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    dropped, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            while more and dropped < DROPPED_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                more = message.get("more_body", False)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _bounded(receive: Receive, limit: int) -> Receive | None:

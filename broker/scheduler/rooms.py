@@ -68,20 +68,13 @@ class Rooms:
 
 
 def room(settings: NodeSettings, inventory: Inventory) -> Room:
-    """What jobs may plan for."""
-    found = list(inventory.gpu_uuids)
-    if settings.gpus == "all":
-        gpus = found
-    elif settings.gpus == "none":
-        gpus = []
-    else:
-        gpus = [uuid for index, uuid in enumerate(found) if str(index) in settings.gpus or uuid in settings.gpus]
+    """What jobs may plan for. The inventory holds only GPUs that the settings give to this node."""
     return Room(
         name=settings.name,
-        slots=settings.slots or max(1, len(gpus)),
+        slots=settings.slots or max(1, len(inventory.gpu_uuids)),
         cpus=settings.cpus or inventory.cpus,
         memory_mib=settings.memory_mib or inventory.memory_mib,
-        gpus=tuple(gpus),
+        gpus=tuple(inventory.gpu_uuids),
         max_gpu=settings.max_gpu,
     )
 
