@@ -2,8 +2,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,50 @@ async def test_a_full_redis_says_so_and_reading_goes_on(queue: Queue, ask: Ask) 
     await ask("CONFIG", "SET", "maxmemory", "0")
     await queue.put([(2, NORMAL, 1.0)])
     assert await queue.head(5) == [1, 2]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small tmpfs needs root: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+async def test_a_full_disk_is_told_and_the_queue_goes_on_once_there_is_room(small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2 << 20))
+    async with RedisServer(small_disk / "redis") as redis:
+        queue = Queue(redis.url, "here")
+        await queue.put([(1, NORMAL, 1.0)])
+
+        async def refused() -> str:
+            try:
+                await queue.results([{"filler": "x" * 200_000}])
+            except QueueDown as error:
+                return str(error)
+            return ""
+
+        assert "cannot write to its disk" in await until_awaited(refused, what="the disk is full")
+        with pytest.raises(QueueDown, match="cannot write to its disk"):
+            await queue.put([(2, NORMAL, 1.0)])
+        assert await queue.head(5) == [1]
+        ballast.unlink()
+
+        async def taken() -> bool:
+            try:
+                await queue.put([(2, NORMAL, 1.0)])
+            except QueueDown:
+                return False
+            return True
+
+        await until_awaited(taken, what="Redis takes jobs again")
+        assert await queue.head(5) == [1, 2]
+        await queue.close()
 
 
 async def test_a_read_only_replica_is_named_as_such(queue: Queue, ask: Ask) -> None:
