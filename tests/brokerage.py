@@ -6,11 +6,13 @@ Leaving it and entering a new one on the same directory is a restart; jobs go on
 import asyncio
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import pytest
 
 from broker.bus import Bus
 from broker.engines.local import LocalEngine
@@ -19,10 +21,11 @@ from broker.ledger.records import Change, NewJob
 from broker.protocol.fleet import HostSample
 from broker.protocol.job import ACTIVE, FINAL, CommandWork, Intent, Job, JobSpec, JobState, Resources, TrainWork
 from broker.queue import Queue
+from broker.redis_server import RedisServer
 from broker.scheduler.scheduler import Scheduler
 from broker.settings import NodeSettings, Settings
 from broker.supervisor.supervisor import Supervisor
-from tests.waiting import until_awaited
+from tests.waiting import until, until_awaited
 
 
 class Gauges:
@@ -84,6 +87,10 @@ class Broker:
     ) -> None:
         await self._stack.aclose()
 
+    async def recover(self, timeout: float = 20.0) -> None:
+        """Redis has been found again and filled."""
+        await until(lambda: self.scheduler.redis == "ok", timeout, "Redis in order")
+
     async def finish(self) -> None:
         """Nothing of it runs any more. For teardown."""
         for active in await self.ledger.active():
@@ -142,6 +149,26 @@ async def _first(probe: Callable[[], Awaitable[Job | None]], what: str) -> Job:
     found = await until_awaited(probe, what=what)
     assert found is not None
     return found
+
+
+Start = Callable[..., Awaitable[Broker]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path, redis: RedisServer) -> AsyncIterator[Start]:
+    """`await start()` is a broker on the test's directory; a second call is its restart."""
+    stack = AsyncExitStack()
+    last: list[Broker] = []
+
+    async def start(**settings: Any) -> Broker:
+        await stack.aclose()
+        last.append(await stack.enter_async_context(Broker(tmp_path / "data", redis.url, **settings)))
+        return last[-1]
+
+    yield start
+    if last:
+        await last[-1].finish()
+    await stack.aclose()
 
 
 FAKE_TRAINER = r"""

@@ -2,43 +2,21 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from broker.engines.base import AttemptRef, Launch
 from broker.ledger.records import AttemptStart, Change
 from broker.protocol.event import Progressed
-from broker.protocol.job import EndReason, Intent, Job, JobState
+from broker.protocol.job import EndReason, Intent, JobState
 from broker.redis_server import RedisServer
 from broker.supervisor.supervisor import jobs_directory
-from tests.brokerage import Broker
+from tests.brokerage import Broker, Start, start
 from tests.redis_fixtures import Ask, ask, redis
 from tests.waiting import until, until_awaited
 
-__all__ = ["ask", "redis"]
-
-Start = Callable[..., Any]
-
-
-@pytest.fixture
-async def start(tmp_path: Path, redis: RedisServer) -> AsyncIterator[Callable[..., Any]]:
-    """`await start()` is a broker on the test's directory; a second call is its restart."""
-    stack = AsyncExitStack()
-    last: list[Broker] = []
-
-    async def start(**settings: Any) -> Broker:
-        await stack.aclose()
-        last.append(await stack.enter_async_context(Broker(tmp_path / "data", redis.url, **settings)))
-        return last[-1]
-
-    yield start
-    if last:
-        await last[-1].finish()
-    await stack.aclose()
+__all__ = ["ask", "redis", "start"]
 
 
 @pytest.fixture
@@ -210,7 +188,7 @@ async def test_kill_does_not_wait(broker: Broker) -> None:
 
 
 async def test_a_preempted_job_waits_again_behind_the_others(start: Start) -> None:
-    broker: Broker = await start(slots=1)
+    broker = await start(slots=1)
     first = await broker.shell("echo ready; [ -e $HOME/x ] || sleep 60")
     await broker.says(first, "ready")
     second, third = await broker.shell("true"), await broker.shell("true")
@@ -262,7 +240,7 @@ async def test_a_shim_killed_alone_interrupts_the_job(broker: Broker) -> None:
 
 
 async def test_a_restart_goes_on_with_running_jobs(start: Start) -> None:
-    broker: Broker = await start()
+    broker = await start()
     job_id = await broker.train("started(); epoch(1); wait_for('go'); epoch(2); epoch(3); result()")
     await until_awaited(lambda: _epoch(broker, job_id, 1))
     [before] = await broker.ledger.attempts(job_id)
@@ -275,7 +253,7 @@ async def test_a_restart_goes_on_with_running_jobs(start: Start) -> None:
 
 
 async def test_a_job_that_ended_while_the_broker_was_away_gets_its_verdict(start: Start, tmp_path: Path) -> None:
-    broker: Broker = await start()
+    broker = await start()
     good = await broker.shell(f"echo ready; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; echo late")
     bad = await broker.shell(f"echo ready; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 7")
     for job_id in (good, bad):
@@ -290,17 +268,17 @@ async def test_a_job_that_ended_while_the_broker_was_away_gets_its_verdict(start
 
 
 async def test_a_stop_asked_before_a_restart_comes_true_after_it(start: Start) -> None:
-    broker: Broker = await start()
+    broker = await start()
     job_id = await broker.shell("trap '' TERM; echo ready; while :; do sleep 1; done")
     await broker.says(job_id, "ready")
     await broker.want(job_id, Intent.STOP, grace_s=0.3)
     broker = await start()
-    job: Job = await broker.ended(job_id)
+    job = await broker.ended(job_id)
     assert (job.state, job.reason, job.fence) == (JobState.STOPPED, EndReason.USER_STOP, 1)
 
 
 async def test_a_job_that_was_never_launched_is_queued_again_and_nobody_died(start: Start) -> None:
-    broker: Broker = await start(slots=1)
+    broker = await start(slots=1)
     blocker = await broker.shell("sleep 60")
     await broker.reached(blocker, JobState.RUNNING)
     job_id = await broker.shell("echo ran")
