@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from broker.admission import Admission, Admitted
+from broker.crashpoint import crash_here
 from broker.errors import BadInput, Conflict
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
