@@ -7,6 +7,8 @@ from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeS
 from broker.protocol.job import Job
 from wyolo_tui.present import Cell, Glyphs, aligned, bar, fit, gauge_role, mib, plain, spark, width_of
 
+Row = tuple[str, float, str, list[float], str]  # label, per cent, value, history, the role of its bar
+
 _STATE_ROLE = {
     NodeState.UP: "good",
     NodeState.DEGRADED: "warn",
@@ -14,8 +16,8 @@ _STATE_ROLE = {
     NodeState.DRAINING: "warn",
     NodeState.PAUSED: "warn",
 }
-HOT_C = 85.0
-FULL = 90.0
+WARM_C = 80.0  # a GPU that is warmer deserves a look
+WARM = 70.0  # per cent, where a gauge begins to warn
 
 
 def node_lines(node: Node, jobs: Mapping[int, Job], width: int, glyphs: Glyphs) -> list[Cell]:
@@ -46,7 +48,7 @@ def short_line(node: Node, width: int, glyphs: Glyphs) -> Cell:
                   (f"slots {node.slots_used}/{node.slots}".ljust(13), "")]  # fmt: skip
     if sample is not None:
         cell += [("cpu ", "dim"), *_mini(sample.cpu_percent, glyphs), ("  mem ", "dim"),
-                 *_mini(_percent(sample.memory_used_mib, sample.memory_total_mib), glyphs)]  # fmt: skip
+                 *_mini(_percent(sample.memory_used_mib, sample.memory_total_mib), glyphs, True)]  # fmt: skip
         for gpu in sample.gpus:
             cell += [(f"  {gpu.index} ", "dim"), *_mini(gpu.utilisation, glyphs)]
     return aligned(cell, width, False, glyphs.ellipsis)
@@ -68,17 +70,19 @@ def _host(sample: HostSample, history: Sequence[HostSample], width: int, glyphs:
 
     memory = _percent(sample.memory_used_mib, sample.memory_total_mib)
     cells = [
-        ("CPU", sample.cpu_percent, f"{sample.cpu_percent:.0f} %", series(lambda s: s.cpu_percent)),
+        ("CPU", sample.cpu_percent, f"{sample.cpu_percent:.0f} %", series(lambda s: s.cpu_percent), "bar.on"),
         ("memory", memory, _of_total(sample.memory_used_mib, sample.memory_total_mib),
-         series(lambda s: _percent(s.memory_used_mib, s.memory_total_mib))),
+         series(lambda s: _percent(s.memory_used_mib, s.memory_total_mib)),
+         gauge_role(memory)),
     ]  # fmt: skip
-    rest: list[tuple[str, float, str, list[float]]] = []
+    rest: list[Row] = []
     for name, used, total in (
         ("/dev/shm", sample.shm_used_mib, sample.shm_total_mib),
         ("disk", sample.disk_used_mib, sample.disk_total_mib),
     ):
         if total:
-            rest.append((name, _percent(used, total), _of_total(used, total), []))
+            percent = _percent(used, total)
+            rest.append((name, percent, _of_total(used, total), [], gauge_role(percent)))
     return _grid([*cells, *rest], width, glyphs)
 
 
@@ -96,17 +100,18 @@ def _gpu(
         head.append(("   free", "good"))
     memory = _percent(gpu.memory_used_mib, gpu.memory_total_mib)
     rows = [
-        ("busy", gpu.utilisation, f"{gpu.utilisation:.0f} %", [g.utilisation for g in readings]),
+        ("busy", gpu.utilisation, f"{gpu.utilisation:.0f} %", [g.utilisation for g in readings], "bar.on"),
         ("memory", memory, _of_total(gpu.memory_used_mib, gpu.memory_total_mib),
-         [_percent(g.memory_used_mib, g.memory_total_mib) for g in readings]),
+         [_percent(g.memory_used_mib, g.memory_total_mib) for g in readings], gauge_role(memory)),
     ]  # fmt: skip
     if gpu.temperature_c is not None:
-        rows.append(("temp", gpu.temperature_c / HOT_C * FULL, f"{gpu.temperature_c:.0f} {glyphs.degree}C",
-                     [(g.temperature_c or 0) / HOT_C * FULL for g in readings]))  # fmt: skip
+        role = gauge_role(gpu.temperature_c - WARM_C + WARM)
+        rows.append(("temp", gpu.temperature_c, f"{gpu.temperature_c:.0f} {glyphs.degree}C",
+                     [g.temperature_c or 0 for g in readings], role))  # fmt: skip
     if gpu.power_w is not None:
         limit = gpu.power_limit_w or gpu.power_w or 1
         text = f"{gpu.power_w:.0f}/{gpu.power_limit_w:.0f} W" if gpu.power_limit_w else f"{gpu.power_w:.0f} W"
-        rows.append(("power", gpu.power_w / limit * 89, text, [(g.power_w or 0) / limit * 89 for g in readings]))
+        rows.append(("power", 100 * gpu.power_w / limit, text, [100 * (g.power_w or 0) / limit for g in readings], "bar.on"))
     lines = [head, *_grid(rows, width, glyphs)]
     foreign = [process for process in gpu.processes if process.job_id is None]
     if foreign:
@@ -134,7 +139,7 @@ def _jobs_here(node: Node, jobs: Mapping[int, Job]) -> list[Cell]:
     return [[], cell]
 
 
-def _grid(rows: Sequence[tuple[str, float, str, list[float]]], width: int, glyphs: Glyphs) -> list[Cell]:
+def _grid(rows: Sequence[Row], width: int, glyphs: Glyphs) -> list[Cell]:
     """Gauges side by side: label, bar, value, history."""
     columns = 2 if width >= 92 else 1
     each = (width - 3 * (columns - 1)) // columns
@@ -149,18 +154,19 @@ def _grid(rows: Sequence[tuple[str, float, str, list[float]]], width: int, glyph
     return lines
 
 
-def _gauge(label: str, percent: float, text: str, history: list[float], width: int, glyphs: Glyphs) -> Cell:
-    role = gauge_role(percent)
+def _gauge(
+    label: str, percent: float, text: str, history: list[float], role: str, width: int, glyphs: Glyphs
+) -> Cell:
     past = 20 if width >= 60 else 10
     size = max(6, min(40, width - 11 - 15 - past))
-    cell: Cell = [(f"  {label:<9}", "dim"), *bar(percent / 100, size, glyphs, role), (f" {text:>13} ", "")]
+    cell: Cell = [(f"  {label:<9}", "dim"), *bar(percent / 100, size, glyphs, role), (f" {text:<13} ", "")]
     if history and width_of(cell) + past <= width:
-        cell.append((spark(history, past, glyphs, 0.0, 100.0), "spark"))
+        cell.append((spark(history, past, glyphs, 0.0, 100.0), "history"))
     return cell
 
 
-def _mini(percent: float, glyphs: Glyphs) -> Cell:
-    return [*bar(percent / 100, 5, glyphs, gauge_role(percent)), (f"{percent:4.0f}%", "")]
+def _mini(percent: float, glyphs: Glyphs, high_is_bad: bool = False) -> Cell:
+    return [*bar(percent / 100, 5, glyphs, gauge_role(percent) if high_is_bad else "bar.on"), (f"{percent:4.0f}%", "")]
 
 
 def _of(sample: HostSample, uuid: str) -> GpuSample | None:

@@ -235,8 +235,7 @@ def epoch_cell(job: Job, width: int, glyphs: Glyphs) -> Cell:
     """Bar and numbers: '██████▍   37/100'."""
     if not job.epochs:
         return [("", "dim")]
-    digits = len(str(job.epochs))
-    numbers = f"{job.epoch:>{digits}}/{job.epochs}"
+    numbers = f"{job.epoch}/{job.epochs}".rjust(7)
     room = width - len(numbers) - 1
     done = (job.epoch + (job.epoch_progress if job.state in ACTIVE else 0.0)) / job.epochs
     role = {JobState.COMPLETED: "bar.done", JobState.FAILED: "bar.bad"}.get(
@@ -351,10 +350,11 @@ def looks_like_error(text: str) -> bool:
 def yaml_lines(text: str) -> Iterable[Cell]:
     """YAML with keys, numbers, words and text told apart. Knows what our own dump writes, which is enough to look at."""
     for line in text.splitlines():
-        yield _yaml_line(plain(line))
+        yield yaml_cell(plain(line))
 
 
-def _yaml_line(line: str) -> Cell:
+def yaml_cell(line: str) -> Cell:
+    """One line; its parts put together are the line."""
     stripped = line.lstrip()
     indent = line[: len(line) - len(stripped)]
     if stripped.startswith("#"):

@@ -20,7 +20,6 @@ class ColumnsDialog(Dialog[frozenset[str]]):
         Binding("u", "usual", show=False),
         Binding("enter,W", "done", show=False),
     ]
-    DEFAULT_CSS = "ColumnsDialog .dialog { width: 56; }"
 
     def __init__(self, chosen: frozenset[str]) -> None:
         super().__init__()

@@ -16,10 +16,6 @@ from wyolo_tui.widgets.text_view import TextView
 
 class DiffDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("D,q", "leave", show=False)]
-    DEFAULT_CSS = """
-    DiffDialog .dialog { width: 95%; height: 80%; }
-    DiffDialog #foot { height: 1; }
-    """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         super().__init__()
@@ -40,7 +36,7 @@ class DiffDialog(Dialog[None]):
         flats = [flat(job) for job in self._jobs]
         names = [name for name in dict.fromkeys(key for f in flats for key in f)
                  if len({repr(f.get(name)) for f in flats}) > 1]  # fmt: skip
-        key_width = min(30, max((len(name) for name in names), default=8) + 2)
+        key_width = min(30, max(14, *(len(name) + 2 for name in names)))
         each = max(10, (view.size.width - key_width - 3) // len(self._jobs))
         head: Cell = [(" " * key_width, "")]
         best: Cell = [(fit("best fitness", key_width), "dim")]

@@ -11,6 +11,7 @@ from broker.protocol.job import JobState
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, day_and_clock, plain, why
 from wyolo_tui.screens.page import Page
+from wyolo_tui.widgets.bars import styled
 from wyolo_tui.widgets.lines import Lines
 
 
@@ -43,7 +44,7 @@ class EventsScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = " Events "
+        self._list.border_title = styled([(" Events ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         self._list.focus()
 
     @property

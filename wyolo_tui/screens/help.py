@@ -25,10 +25,6 @@ FILTER_HELP: tuple[tuple[str, str], ...] = (
 
 class HelpDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,q", "leave", show=False)]
-    DEFAULT_CSS = """
-    HelpDialog .dialog { width: 132; height: 90%; padding: 1 1 0 1; }
-    HelpDialog #foot { height: 1; padding: 0 1; }
-    """
 
     def __init__(self, scopes: Sequence[str], keymap: Mapping[str, str]) -> None:
         super().__init__()
@@ -87,7 +83,7 @@ class HelpDialog(Dialog[None]):
 
     def _row(self, key: Key) -> Cell:
         keys = self._keymap.get(key.id, key.keys)
-        shown = " ".join(printed(part.strip()) for part in keys.split(",")[:2])
+        shown = " ".join(printed(part.strip()) for part in keys.split(",")[:1])
         return [(shown.rjust(9), "key"), (f"  {key.help}", "")]
 
     def _filter_block(self) -> list[Cell]:

@@ -75,6 +75,7 @@ class JobsScreen(JobKeys, Page):
         app = self.cockpit
         self.table.empty = self._nothing_yet()
         self.table.replace(app.board.jobs, app.now, app.gpu_index)
+        self._arrange()
         self._title()
         job = self.table.current
         if job is not None and (self.detail.job is None or self.detail.job.id != job.id):
@@ -86,6 +87,8 @@ class JobsScreen(JobKeys, Page):
     def board_changed(self, change: Change) -> None:
         super().board_changed(change)
         app = self.cockpit
+        if change.jobs and self.detail.display == (not app.board.jobs) and not self._zoomed:
+            self._arrange()
         if change.jobs or change.nodes:
             self.table.update_rows(app.board.jobs, change.jobs, app.now, app.gpu_index)
             self._title()
@@ -124,8 +127,9 @@ class JobsScreen(JobKeys, Page):
         self.set_class(self._zoomed, "-zoomed")
         share = f"{SHARES[self._share]}%"
         table, detail = self.table.styles, self.detail.styles
-        alone = self._zoomed or height < SHORT
-        self.table.display, self.detail.display = not self._zoomed, self._zoomed or height >= SHORT
+        nothing = self.cockpit.board.loaded and not self.cockpit.board.jobs
+        self.table.display, self.detail.display = not self._zoomed, self._zoomed or (height >= SHORT and not nothing)
+        alone = not self.detail.display or not self.table.display
         if width >= WIDE:
             table.width, table.height, detail.width, detail.height = ("1fr" if alone else share), "1fr", "1fr", "1fr"
         else:
@@ -173,7 +177,7 @@ class JobsScreen(JobKeys, Page):
     def hints(self) -> list[str]:
         focused = self.focused
         if isinstance(focused, LogView):
-            return ["log.follow", "log.wrap", "log.times", "log.errors", "app.filter", "log.next", "app.next_tab",
+            return ["log.follow", "log.wrap", "log.times", "log.errors", "app.filter=search", "log.next", "app.next_tab",
                     "app.next_pane", "app.back"]  # fmt: skip
         if focused is not None and focused.id == "curves":
             return ["curves.zoom", "curves.log", "curves.smooth", "curves.axis", "curves.pin", "curves.back",
@@ -189,8 +193,9 @@ class JobsScreen(JobKeys, Page):
             JobState.COMPLETED: ["job.rerun", "make.clone", "job.delete"],
             JobState.FAILED: ["look.why", "job.resume", "job.rerun", "make.clone", "job.delete"],
             JobState.STOPPED: ["job.resume", "job.rerun", "make.clone", "job.delete"],
-        }.get(job.state, ["job.stop", "job.preempt", "job.kill"])
-        return ["make.submit", *verbs, "look.log", "look.metrics", "look.detail", "app.filter", "move.mark", "app.quit"]
+        }.get(job.state, ["job.stop", "look.why", "job.preempt", "job.kill"])
+        return ["make.submit", *verbs[:2], "look.log", "look.metrics", "look.detail", "app.filter", *verbs[2:], "move.mark",
+                "app.quit"]  # fmt: skip
 
     def note(self) -> Cell:
         if self.table.in_range:
@@ -222,7 +227,7 @@ class JobsScreen(JobKeys, Page):
 
     @on(Detail.TabChanged)
     def _tab_changed(self) -> None:
-        self._reading.want(self.detail.tab)
+        self._reading.want(*self.detail.shown)
         self.draw_keys()
 
     @on(JobRead)
@@ -351,7 +356,10 @@ class JobsScreen(JobKeys, Page):
             return
         if not text:
             self.prompt.say(self._filter_hint())
-        problem = self.set_filter(text, settle=False)
+        head, _, last = text.rpartition(" ")
+        if last and filter_words(last):  # a term that is still being written filters nothing yet
+            text = head
+        problem = self.set_filter(text)
         if problem:
             self.prompt.say(problem, "bad")
         elif text:
@@ -371,7 +379,7 @@ class JobsScreen(JobKeys, Page):
         elif mode == "search":
             self.detail.log_view.search("")
 
-    def set_filter(self, text: str, settle: bool = True) -> str:
+    def set_filter(self, text: str) -> str:
         """What is wrong with it, or ''. With a wrong one the table stays as it is."""
         text = text.strip()
         try:

@@ -10,7 +10,9 @@ from broker.protocol.fleet import Node
 from wyolo_tui.board import Change
 from wyolo_tui.gauges import node_lines, short_line
 from wyolo_tui.keymap import bindings
+from wyolo_tui.present import plain
 from wyolo_tui.screens.page import Page
+from wyolo_tui.widgets.bars import styled
 from wyolo_tui.widgets.lines import Lines
 from wyolo_tui.widgets.text_view import TextView
 
@@ -43,11 +45,6 @@ class NodeList(Lines):
 class NodesScreen(Page):
     number = 2
     scopes = ("anywhere", "moving")
-    CSS = """
-    NodesScreen #nodes-split { height: 1fr; layout: vertical; }
-    NodesScreen #nodes { height: auto; }
-    NodesScreen #node { height: 1fr; }
-    """
 
     def body(self) -> ComposeResult:
         with Container(id="nodes-split"):
@@ -60,7 +57,7 @@ class NodesScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = " Nodes "
+        self._list.border_title = styled([(" Nodes ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         self.query_one("#node").add_class("panel")
         self._list.focus()
 
@@ -83,7 +80,7 @@ class NodesScreen(Page):
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
-        nodes = sorted(self.cockpit.board.nodes.values(), key=lambda node: node.name)
+        nodes = sorted(self.cockpit.board.nodes.values(), key=lambda node: (-len(node.gpu_jobs), node.name))
         view = self._list
         view.nodes = nodes
         view.count = len(nodes)
@@ -100,7 +97,7 @@ class NodesScreen(Page):
         if node is None:
             view.show_lines([])
             return
-        view.border_title = f" {node.name} "
+        view.border_title = styled([(f" {plain(node.name)} ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         width = max(20, view.size.width - 4)
         view.show_lines(node_lines(node, self.cockpit.board.jobs, width, self.cockpit.glyphs))
 

@@ -64,7 +64,7 @@ class Page(Screen[None]):
     # --- the bars ---
 
     def hints(self) -> list[str]:
-        """Ids of the bindings that matter where the focus is."""
+        """Ids of the bindings that matter where the focus is; 'id=label' gives one another label."""
         return []
 
     def note(self) -> Cell:
@@ -77,7 +77,8 @@ class Page(Screen[None]):
 
     def draw_keys(self) -> None:
         labels = {key.id: key.label for key in KEYS}
-        hints = [(self.cockpit.key(id), labels[id]) for id in self.hints()]
+        named = [hint.partition("=") for hint in self.hints()]
+        hints = [(self.cockpit.key(id), label or labels[id]) for id, _, label in named]
         self.query_one(KeyBar).update(hints, self.cockpit.palette, self.note())
 
     def _draw_bars(self) -> None:

@@ -36,15 +36,19 @@ class Reading:
         for group in ("log", "config", "curves", "events"):
             self._screen.workers.cancel_group(self._screen.app, group)
         if job is not None:
-            self.want(self._screen.detail.tab)
+            self.want(*self._screen.detail.shown)
 
     def again(self) -> None:
         """The board was read again: so is what the tab shows."""
         self._had -= {"curves", "events", "config"}
-        self.want(self._screen.detail.tab)
+        self.want(*self._screen.detail.shown)
 
-    def want(self, tab: str) -> None:
-        """Read what a tab shows, once for each job."""
+    def want(self, *tabs: str) -> None:
+        """Read what these tabs show, once for each job."""
+        for tab in tabs:
+            self._want(tab)
+
+    def _want(self, tab: str) -> None:
         job, link = self._job, self._screen.cockpit.link
         if job is None or link is None or tab in self._had:
             return
@@ -67,7 +71,7 @@ class Reading:
             self._had -= {"log", "curves"}
         if (job.state, job.fence, job.reason) != (before.state, before.fence, before.reason):
             self._had -= {"events", "config"}
-        self.want(self._screen.detail.tab)
+        self.want(*self._screen.detail.shown)
 
     def older(self, before: int) -> None:
         """Log lines before an offset."""

@@ -1,7 +1,6 @@
 """A number whose screen is not there yet says plainly what comes, and what does it today."""
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from textual.containers import Container
 from textual.widget import Widget
@@ -26,8 +25,6 @@ _COMES: dict[int, tuple[str, str]] = {
 
 
 class SoonScreen(Page):
-    CSS: ClassVar[str] = "SoonScreen #soon { height: 1fr; align: center middle; } SoonScreen Static { width: auto; }"
-
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
@@ -54,7 +51,6 @@ class SoonScreen(Page):
         text = styled([part for row in rows for part in row], self.cockpit.palette)
         text.no_wrap, text.overflow = False, "fold"
         words = self.query_one("#words", Static)
-        words.styles.max_width = 72
         words.update(text)
 
     def refocus(self) -> None:

@@ -1,5 +1,6 @@
 """The submit form: a file or pasted YAML, checked as it is typed, with what would run and the same as a CLI line."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import ClassVar
@@ -18,11 +19,12 @@ from wyolo_tui.messages import Validated
 from wyolo_tui.present import Cell, plain
 from wyolo_tui.screens.dialog import Dialog
 from wyolo_tui.verbs import next_priority
+from wyolo_tui.widgets.yaml_editor import YamlEditor
 
 SETTLE_S = 0.35  # a text that rests this long is checked
 MOST = 262_144  # characters; the broker takes no more
 MINIMAL = """\
-# ctrl+o opens a file; everything that Ultralytics knows goes under train
+# what Ultralytics calls its arguments goes under train
 model: yolov8n.pt
 train:
   data: /path/to/data.yaml
@@ -38,16 +40,6 @@ class SubmitDialog(Dialog[Job]):
         Binding("ctrl+p", "priority", show=False, priority=True),
         Binding("ctrl+l", "hold", show=False, priority=True),
     ]
-    DEFAULT_CSS = """
-    SubmitDialog .dialog { width: 116; height: 92%; padding: 0 1; }
-    SubmitDialog Horizontal { height: 1; margin-bottom: 1; }
-    SubmitDialog .label { width: auto; padding: 0 1; color: $secondary; }
-    SubmitDialog Input, SubmitDialog Input:focus { border: none; height: 1; padding: 0 1; background: $panel; width: 1fr; }
-    SubmitDialog TextArea { height: 2fr; border: round $border-blurred; padding: 0; background: $surface; }
-    SubmitDialog TextArea:focus { border: round $border; }
-    SubmitDialog VerticalScroll { height: 1fr; min-height: 5; scrollbar-size-vertical: 1; }
-    SubmitDialog #keys { height: 1; padding: 0 1; }
-    """
 
     def __init__(self, path: str = "", paste: bool = False, job: Job | None = None, edit: bool = False) -> None:
         """From a file, from the clipboard, or from a job (to edit it, or to clone it)."""
@@ -70,14 +62,13 @@ class SubmitDialog(Dialog[Job]):
                 yield Static("name", classes="label", markup=False)
                 yield Input(id="name", placeholder="made from the model where empty", highlighter=None)
                 yield Static(id="how", classes="label", markup=False)
-            yield TextArea(id="yaml", show_line_numbers=True, tab_behavior="indent")
-            with VerticalScroll(can_focus=False):
+            yield YamlEditor(self.palette, id="yaml")
+            with VerticalScroll(id="about-it", can_focus=False):
                 yield Static(id="findings", markup=False)
             yield Static(id="keys", markup=False)
 
     def on_mount(self) -> None:
         editor = self.query_one(TextArea)
-        editor.theme = "css"
         if self._job is not None:
             self.query_one("#name", Input).value = self._job.name if self._edit else ""
             editor.text = as_yaml(self._job)
@@ -151,6 +142,8 @@ class SubmitDialog(Dialog[Job]):
     def _validated(self, message: Validated) -> None:
         if message.serial == self._serial:
             self._checked, self._problem = message.answer, message.problem
+            found = message.answer.findings if message.answer is not None else []
+            self.query_one(YamlEditor).mark_wrong(row for f in found if f.level == "error" and (row := line_of(f)) is not None)
             self._draw()
 
     # --- drawing ---
@@ -168,7 +161,7 @@ class SubmitDialog(Dialog[Job]):
                       ("ctrl+o", "key"), (" open file   ", "dim"), ("ctrl+p", "key"), (" priority   ", "dim")]  # fmt: skip
         if not self._edit:
             keys += [("ctrl+l", "key"), (" hold   ", "dim")]
-        keys += [("tab", "key"), (" next field   ", "dim"), ("esc", "key"), (" cancel", "dim")]
+        keys += [("esc", "key"), (" cancel", "dim")]
         self.query_one("#keys", Static).update(self.text(keys))
 
     def _forecast(self) -> Text:
@@ -252,6 +245,12 @@ class SubmitDialog(Dialog[Job]):
         finally:
             self._sending = False
         self.dismiss(job)
+
+
+def line_of(finding: Finding) -> int | None:
+    """The line, from 0, that a finding is about."""
+    found = re.match(r"line (\d+)", finding.where)
+    return int(found[1]) - 1 if found else None
 
 
 def _finding_lines(finding: Finding) -> list[Cell]:

@@ -63,7 +63,7 @@ def headline(board: Board, link: LinkState, glyphs: Glyphs, width: int, zone: tz
 class TopBar(Widget):
     """One line of state and, where there is height for it, one of screens."""
 
-    DEFAULT_CSS = "TopBar { height: 2; dock: top; padding: 0 1; } TopBar.-low { height: 1; }"
+    DEFAULT_CSS = "TopBar { height: 2; padding: 0 1; } TopBar.-low { height: 1; }"
 
     @dataclass
     class ScreenClicked(Message):
@@ -110,7 +110,7 @@ class TopBar(Widget):
 class KeyBar(Widget):
     """The keys that matter where the focus is; `? help` always."""
 
-    DEFAULT_CSS = "KeyBar { height: 1; dock: bottom; padding: 0 1; }"
+    DEFAULT_CSS = "KeyBar { height: 1; padding: 0 1; }"
 
     def __init__(self) -> None:
         super().__init__()

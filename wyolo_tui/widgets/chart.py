@@ -36,6 +36,7 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         self._axis, self._tick = "white", "white"
         self._log = False
         self._formatter = NumericAxisFormatter()
+        self._wanted: tuple[list[LinePlot], list[VLinePlot], tuple[float, float, float, float]] | None = None
 
     def draw(
         self,
@@ -54,16 +55,25 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         ys = [y for line in lines for _, y in line.points]
         low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
         margin = (high - low) * 0.05 or abs(high) * 0.05 or 0.5
-        self._x_min, self._x_max = x_range or ((min(xs), max(xs)) if xs else (0.0, 1.0))
-        if self._x_min == self._x_max:
-            self._x_min, self._x_max = self._x_min - 0.5, self._x_max + 0.5
-        self._y_min, self._y_max = low - margin, high + margin
-        if not log and low >= 0 and self._y_min < 0:
-            self._y_min = 0.0
+        left, right = x_range or ((min(xs), max(xs)) if xs else (0.0, 1.0))
+        if left == right:
+            left, right = left - 0.5, right + 0.5
+        bottom = 0.0 if not log and 0 <= low < margin else low - margin
         mode = HiResMode.BRAILLE if unicode else None
-        self._datasets = [_line(line, mode) for line in lines if line.points]
+        marks = [] if scrub is None else [VLinePlot(x=scrub, line_style=tick)]
+        self._wanted = [_line(line, mode) for line in lines if line.points], marks, (left, right, bottom, high + margin)
+        self._take()
+
+    def on_mount(self) -> None:
+        """The plot clears itself as it is mounted: what was to be drawn before comes after that."""
+        self.call_after_refresh(self._take)
+
+    def _take(self) -> None:
+        if self._wanted is None:
+            return
+        datasets, self._v_lines, (self._x_min, self._x_max, self._y_min, self._y_max) = self._wanted
+        self._datasets = list(datasets)
         self._labels = [None] * len(self._datasets)
-        self._v_lines = [] if scrub is None else [VLinePlot(x=scrub, line_style=tick)]
         self._v_lines_labels = [None] * len(self._v_lines)
         self._rerender()
 

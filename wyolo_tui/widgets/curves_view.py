@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Grid, Vertical
 from textual.message import Message
@@ -28,9 +28,15 @@ CHART_COLUMNS = 44
 class ChartBox(Vertical):
     """A title with its legend, and the chart."""
 
+    class Ready(Message):
+        """It can be drawn into."""
+
     def compose(self) -> ComposeResult:
         yield Static(classes="chart-title", markup=False)
         yield ChartPlot()
+
+    def on_mount(self) -> None:
+        self.post_message(self.Ready())
 
 
 class CurvesView(Widget, can_focus=True):
@@ -99,6 +105,10 @@ class CurvesView(Widget, can_focus=True):
     def on_show(self) -> None:
         self.draw()
 
+    @on(ChartBox.Ready)
+    def _ready(self) -> None:
+        self.call_after_refresh(self._fill)
+
     def draw(self) -> None:
         self._timer = None
         if not self.is_mounted or not self.display or self.size.area == 0:
@@ -113,22 +123,14 @@ class CurvesView(Widget, can_focus=True):
             empty.update(self._note)
             return
         self._focus_at = min(self._focus_at, len(self._charts) - 1)
-        self.run_worker(self._arrange(), exclusive=True, group="arrange")
-
-    async def _arrange(self) -> None:
-        """As many chart boxes as fit, each with its chart."""
-        grid = self.query_one("#charts", Grid)
         shown = self._page()
         boxes = list(grid.query(ChartBox))
+        grid.styles.grid_size_columns = self._columns(len(shown))
         if len(boxes) < len(shown):
-            await grid.mount(*(ChartBox() for _ in range(len(shown) - len(boxes))))
+            grid.mount(*(ChartBox() for _ in range(len(shown) - len(boxes))))
             self.call_after_refresh(self._fill)
-        elif len(boxes) > len(shown):
-            for box in boxes[len(shown) :]:
-                await box.remove()
-            self.call_after_refresh(self._fill)
-        columns = self._columns(len(shown))
-        grid.styles.grid_size_columns = columns
+        for n, box in enumerate(boxes):
+            box.display = n < len(shown)
         self._fill()
 
     def _columns(self, shown: int) -> int:
@@ -146,7 +148,8 @@ class CurvesView(Widget, can_focus=True):
     def _fill(self) -> None:
         shown = self._page() if self._charts else []
         for box, chart in zip(self.query(ChartBox), shown, strict=False):
-            self._fill_box(box, chart)
+            if box.query(ChartPlot):
+                self._fill_box(box, chart)
 
     def _fill_box(self, box: ChartBox, chart: Chart) -> None:
         palette, table = self.palette, self.table
@@ -177,7 +180,7 @@ class CurvesView(Widget, can_focus=True):
         dash = "━" if self.glyphs.ellipsis == "…" else "-"
         for n, line in enumerate(chart.lines):
             value = at(line.points, scrub_x) if scrub_x is not None else line.points[-1][1]
-            title += [("  ", ""), (f"{dash} ", f"line.{n}"), (line.label, "dim"), (f" {number(value)}", "")]
+            title += [("  ", ""), (f"{dash} ", f"line.{n}"), (line.label, "dim"), (f" {_brief(value)}", "")]
         box.query_one(Static).update(styled(title, palette))
 
     def _pinned_lines(self, chart: Chart) -> list[list[tuple[float, float]]]:
@@ -266,3 +269,8 @@ class CurvesView(Widget, can_focus=True):
         at_ = last if self._scrub is None else self._scrub + step
         self._scrub = None if at_ > last else max(0, at_)
         self._again()
+
+
+def _brief(value: float | None) -> str:
+    """Short enough for a legend."""
+    return "" if value is None else f"{value:.3f}" if 0.001 <= abs(value) < 100 else number(value)

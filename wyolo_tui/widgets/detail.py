@@ -1,8 +1,10 @@
 """The selected job: two or three lines that say what it does, and its log, curves, configuration and events as tabs."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -10,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import Static
 
 from broker.protocol.api import LogChunk, MetricTable
 from broker.protocol.event import AuditEntry
@@ -25,6 +27,7 @@ from wyolo_tui.widgets.text_view import TextView
 if TYPE_CHECKING:
     from wyolo_tui.widgets.curves_view import CurvesView
 
+ROOMY = 34  # lines that hold the curves and the log together
 TABS = ("log", "curves", "config", "events")
 _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Events"}
 
@@ -34,7 +37,9 @@ class Detail(Vertical):
     Detail { height: 1fr; }
     Detail #about { height: auto; padding: 0 1; }
     Detail #tabs { height: 1; padding: 0 1; }
-    Detail ContentSwitcher { height: 1fr; }
+    Detail #views { height: 1fr; }
+    Detail.-roomy #log { border-top: solid $border-blurred; height: 2fr; }
+    Detail.-roomy #curves { height: 3fr; }
     """
 
     @dataclass
@@ -45,13 +50,14 @@ class Detail(Vertical):
         super().__init__(id=id)
         self.job: Job | None = None
         self.tab = "log"
+        self._arranged = False
         self._about: Cell = []
         self._tab_line: Cell = []
 
     def compose(self) -> ComposeResult:
         yield Static(id="about", markup=False)
         yield Static(id="tabs", markup=False)
-        with ContentSwitcher(initial="log"):
+        with Vertical(id="views"):
             yield LogView()
             yield TextView(id="config", note="reading the configuration")
             yield TextView(id="events", note="reading the events")
@@ -133,18 +139,42 @@ class Detail(Vertical):
 
     # --- tabs ---
 
-    async def select(self, tab: str) -> None:
-        if tab == "curves" and self.curves is None:
-            from wyolo_tui.widgets.curves_view import CurvesView
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The tabs in view: where there is room, the curves and the log together."""
+        if self.has_class("-roomy") and self.tab in ("log", "curves"):
+            return ("log", "curves")
+        return (self.tab,)
 
-            await self.query_one(ContentSwitcher).mount(CurvesView())
+    async def select(self, tab: str) -> None:
         had_focus = self.has_focus_within
         self.tab = tab
-        self.query_one(ContentSwitcher).current = tab
+        await self._arrange()
         self._draw_tabs()
         if had_focus:
             self.view.focus()
         self.post_message(self.TabChanged(tab))
+
+    async def _arrange(self) -> None:
+        if "curves" in self.shown and self.curves is None:
+            # what draws curves takes a while to import: not while someone waits for a key
+            await asyncio.to_thread(import_module, "wyolo_tui.widgets.curves_view")
+            from wyolo_tui.widgets.curves_view import CurvesView
+
+            if self.curves is None:
+                await self.query_one("#views").mount(CurvesView(), before=0)
+        for name in TABS:
+            for view in self.query(f"#{name}"):
+                view.display = name in self.shown
+
+    async def on_resize(self) -> None:
+        roomy = self.size.height >= ROOMY
+        if roomy != self.has_class("-roomy") or not self._arranged:
+            self._arranged = True
+            self.set_class(roomy, "-roomy")
+            await self._arrange()
+            self._draw_tabs()
+            self.post_message(self.TabChanged(self.tab))
 
     def redraw(self) -> None:
         """In another theme."""
@@ -159,14 +189,13 @@ class Detail(Vertical):
         cell: Cell = []
         for name in TABS:
             on = name == self.tab
-            cell += [(_TITLES[name], "tab.on" if on else "tab.off"), ("  ", "")]
-            if on:
-                cell[-2] = (f"[{_TITLES[name]}]", "accent.strong")
+            role = "accent.strong" if on else "tab.on" if name in self.shown else "tab.off"
+            cell += [(f"[{_TITLES[name]}]" if on else _TITLES[name], role), ("  ", "")]
         status: Cell = []
-        if self.tab == "log":
-            status = self.log_view.status
-        elif self.tab == "curves" and self.curves is not None:
-            status = self.curves.status
+        if "curves" in self.shown and self.curves is not None:
+            status += [*self.curves.status, ("   ", "")]
+        if "log" in self.shown:
+            status += self.log_view.status
         cell = [*cell, (" ", ""), *status]
         if cell != self._tab_line:
             self._tab_line = cell

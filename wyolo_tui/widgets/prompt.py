@@ -43,7 +43,7 @@ class Line(Input):
 
 class Prompt(Vertical):
     DEFAULT_CSS = """
-    Prompt { height: auto; dock: bottom; display: none; }
+    Prompt { height: auto; display: none; }
     Prompt #candidates { height: auto; max-height: 9; padding: 0 1; }
     Prompt Horizontal { height: 1; }
     Prompt #sign { width: auto; padding: 0 1; }
