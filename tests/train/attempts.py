@@ -30,7 +30,7 @@ PATIENCE_S = 150.0
 class Attempt:
     """One process in its own session. Always ended by `close`, which the `attempts` fixture calls."""
 
-    def __init__(self, directory: Path, fence: int, config: dict[str, Any], home: Path) -> None:
+    def __init__(self, directory: Path, fence: int, config: dict[str, Any], home: Path, gpus: str) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         defaults: dict[str, Any] = {"job_id": 7, "fence": fence, "directory": str(directory), "model": "yolov8n.yaml"}
@@ -38,8 +38,8 @@ class Attempt:
         path = directory / CONFIG_NAME
         path.write_text(self.config.model_dump_json(), encoding="utf-8")
         # No Ultralytics of this user, no proxy that would let a download through.
-        env = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        env |= {"HOME": str(home), "CUDA_VISIBLE_DEVICES": "", "https_proxy": "http://127.0.0.1:9"}
+        env = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+        env |= {"HOME": str(home), "CUDA_VISIBLE_DEVICES": gpus, "https_proxy": "http://127.0.0.1:9"}
         self._log = (directory / "output.log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trainer", str(path)],
@@ -109,16 +109,16 @@ class Attempt:
 class Attempts:
     """Starts attempts in one folder, with one small data set for each task."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, gpus: str = "") -> None:
         self.folder = folder
+        self._gpus = gpus
         self._started: list[Attempt] = []
 
     def start(self, *, args: dict[str, Any] | None = None, directory: Path | None = None, **config: Any) -> Attempt:
         fence = len(self._started) + 1
         small = {"epochs": 1, "imgsz": 32, "batch": 4, "plots": False}
-        attempt = Attempt(
-            directory or self.folder / str(fence), fence, {**config, "args": {**small, **(args or {})}}, self.folder
-        )
+        config = {**config, "args": {**small, **(args or {})}}
+        attempt = Attempt(directory or self.folder / str(fence), fence, config, self.folder, self._gpus)
         self._started.append(attempt)
         return attempt
 

@@ -62,9 +62,9 @@ def test_without_a_gpu_and_without_a_wish_there_is_nothing_to_say() -> None:
     [
         (None, 1, True, "0"),
         (3, 1, True, "0"),  # the host's number 3 is the only one inside
-        ([2, 3], 2, True, "0,1"),
+        ([2, 3], 2, True, "0"),
         (None, 4, False, "0"),  # without an assignment, like `yolo train`
-        ([2, 3], 4, False, "2,3"),
+        ([2, 3], 4, False, "2"),
         ("cuda:1", 4, False, "1"),
         ("cpu", 1, True, "cpu"),
     ],
@@ -72,6 +72,13 @@ def test_without_a_gpu_and_without_a_wish_there_is_nothing_to_say() -> None:
 def test_it_uses_the_gpus_that_it_was_given(wanted: Any, gpus: int, assigned: bool, device: str) -> None:
     machine = Machine(cpus=16, gpus=gpus, assigned=assigned)
     assert planned({"device": wanted}, machine).args["device"] == device
+
+
+def test_of_several_gpus_one_is_used_and_a_person_is_told() -> None:
+    several = Machine(cpus=16, gpus=2, assigned=True)
+    assert "2 GPUs" in "".join(planned(machine=several).notes)
+    assert "2 GPUs" in "".join(planned({"device": "0,1"}, Machine(cpus=16, gpus=4)).notes)
+    assert planned(machine=Machine(cpus=16, gpus=4)).notes == []
 
 
 def test_workers_are_no_more_than_the_cores() -> None:
