@@ -43,8 +43,8 @@ def advance(tx: Transaction, change: Change) -> Job:
         _update_attempt(tx, change, before, fence)
     _tell_queue(tx.db, change, before, after)
     _add_event(tx, change, before, fence)
-    if tx.listening:
-        tx.events.append(JobChanged(seq=tx.seq, at=moment(tx.now), job=after, verb=change.verb, note=change.message))
+    told = JobChanged(seq=tx.seq, at=moment(tx.now), job=after, verb=change.verb, note=change.message)
+    tx.tell(lambda: [told])
     return after
 
 
@@ -64,7 +64,8 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
     tx.seq += 1
     data = encoded({"name": job.name})
     tx.db.execute(_INSERT_EVENT, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data))
-    tx.events.append(JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id))
+    told = JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id)
+    tx.tell(lambda: [told])
 
 
 def missing(job_id: int) -> NotFound:

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from broker.bus import Bus
 from broker.errors import LedgerFull
 from broker.ledger.ballast import Ballast
+from broker.ledger.following import followed
 from broker.ledger.rows import micros
 from broker.protocol.event import FollowerEvent
 
@@ -38,14 +39,17 @@ class Transaction:
         self.job_id = _newest(db, "jobs")
         self.now = 0
         self.events: list[FollowerEvent] = []  # published after the commit
+        self.untold = False  # some events were not made
         self.words: list[WordChange] = []  # for the index of words
         self.names: dict[str, int] = {}  # metric names already seen
         self._bus = bus
 
-    @property
-    def listening(self) -> bool:
-        """Whether `events` would be seen by anyone."""
-        return self._bus.listening
+    def tell(self, events: Callable[[], Iterable[FollowerEvent]]) -> None:
+        """Publish these after the commit; they are not made while nobody would see them."""
+        if self._bus.listening:
+            self.events += events()
+        else:
+            self.untold = True
 
     def mark(self) -> Mark:
         return self.seq, self.job_id, len(self.events), len(self.words)
@@ -136,6 +140,7 @@ class Writer:
 
     def _write(self, group: list[_Item]) -> None:
         outcomes: list[_Outcome] = []
+        seq = self._tx.seq
         self._full = self._full and not self._ballast.restore()
         if self._full:
             outcomes += [_refused(item) for item in group if not item.vital]
@@ -148,8 +153,15 @@ class Writer:
             else:
                 self._full = True
                 outcomes += self._commit_vital(group)
-        self._later(self._answer, outcomes, self._tx.events, self._tx.seq, self._full)
-        self._tx.events = []
+        self._later(self._answer, outcomes, self._told(seq), self._tx.seq, self._full)
+
+    def _told(self, before: int) -> list[FollowerEvent]:
+        """What to publish. A follower who came while it was written may have read the ledger as it was before."""
+        events, self._tx.events = self._tx.events, []
+        if self._tx.untold and self._bus.listening:
+            events = followed(self._db, before)
+        self._tx.untold = False
+        return events
 
     def _commit_vital(self, group: Sequence[_Item]) -> list[_Outcome]:
         """The ballast's space is there for final states; everything else is refused until there is room again."""
