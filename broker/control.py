@@ -74,6 +74,7 @@ class Control:
         if trial is not None and admitted.spec is not None:
             admitted = replace(admitted, spec=admitted.spec.model_copy(update={"trial_number": trial}))
         [made] = await self._ledger.submit([_new(admitted, request)], by, key, _digest([request]))
+        crash_here("after-submit-commit")
         if made.fresh:
             self._wake()
         return await self._ledger.job(made.id), made.fresh

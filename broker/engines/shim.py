@@ -42,18 +42,17 @@ _PASSED_ON = frozenset((
 _PASSED_ON_PREFIXES = ("LC_", "XDG_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "YOLO_")
 
 
-def environment(own: Mapping[str, str], wanted: Mapping[str, str], gpus: Sequence[str], attempt: str) -> dict[str, str]:
-    """A job's environment: what describes the machine of the broker's own, what the job asked for, then what is ours
-    to say. Nothing else of the broker's comes through, its secrets least of all."""
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What describes this machine of the broker's own environment. Nothing else comes through, secrets least of all."""
     base = {name: value for name, value in own.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)}
-    base.setdefault("PATH", os.defpath)
-    return {
-        **base,
-        "PYTHONUNBUFFERED": "1",
-        **wanted,
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        MARK: attempt,
-    }
+    return {"PATH": os.defpath, **base, "PYTHONUNBUFFERED": "1"}
+
+
+def environment(
+    base: Mapping[str, str], wanted: Mapping[str, str], gpus: Sequence[str], attempt: str
+) -> dict[str, str]:
+    """A job's: the base, what the job asks for, then what is ours to say."""
+    return {**base, **wanted, "CUDA_VISIBLE_DEVICES": ",".join(gpus), MARK: attempt}
 
 
 def program(name: str, path: str, cwd: Path) -> str:

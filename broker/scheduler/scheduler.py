@@ -141,7 +141,7 @@ class Scheduler:
         if not free:
             return 0
         waiting = await self._head(WINDOW + free + self._aside)
-        plan = place(map(_waiting, waiting), rooms, self._clock())
+        plan = place(map(_waiting, waiting), rooms, self._clock(), explain=False)
         self._aside = sum(not why.startswith("waits for ") for why in plan.waits.values())
         if not plan.assignments:
             return 0

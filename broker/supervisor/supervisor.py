@@ -128,6 +128,7 @@ class Supervisor:
         await self._mirror.flush()
 
     async def __aenter__(self) -> Self:
+        jobs_directory(self._means.settings).mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._tasks.__aenter__()
         self._spawn(self._mirror.run(), "mirror")
         return self

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,12 @@ def train_config(
 
 
 def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, config: TrainConfig | None) -> Launch:
-    """Makes the attempt's directory. `config`: of a training. Raises OSError."""
+    """Makes the attempt's directory in the jobs' one. `config`: of a training. Raises OSError."""
     spec = spec_of(job)
     directory = Path(attempt.directory)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for made in (directory.parent, directory):
+        with suppress(FileExistsError):
+            made.mkdir(mode=0o700)
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
         env = spec.work.env
