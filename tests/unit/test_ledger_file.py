@@ -1,12 +1,14 @@
 """The ledger's file: what was acknowledged survives a kill, one bad write harms no other, a full disk loses nothing."""
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from broker.bus import Bus
-from broker.errors import Conflict, LedgerFull, LedgerUnusable, NotFound
+from broker.errors import Conflict, IdempotencyConflict, LedgerFull, LedgerUnusable, NotFound
 from broker.ledger import schema
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
 from broker.protocol.event import JobChanged
-from broker.protocol.job import JobSpec, JobState
-from tests.unit.ledgers import COMMAND, TRAIN, brought_to, ended, epoch, opened, placed, read, running, submitted
+from broker.protocol.job import JobState
+from tests.unit.ledgers import COMMAND, NOW, TRAIN, brought_to, ended, epoch, opened, placed, read, running, submitted
 
 SUBMITTER = """
 import asyncio, sys
@@ -72,11 +74,12 @@ async def test_one_bad_write_fails_alone(tmp_path: Path):
             ledger.advance(Change(99, "hold", to=JobState.HELD)),
             ledger.advance(Change(1, "start", to=JobState.STARTING)),
             ledger.advance(Change(2, "run", to=JobState.RUNNING)),
-            ledger.submit([NewJob(TRAIN), NewJob(JobSpec.model_construct(**{**dict(TRAIN), "name": None}))]),
+            ledger.submit([NewJob(TRAIN, key="twin", body_hash="1"), NewJob(TRAIN, key="twin", body_hash="2")]),
         ]
         outcomes = await asyncio.gather(*holds[:10], *wrong, *holds[10:], return_exceptions=True)
         errors = [type(one) for one in outcomes if isinstance(one, BaseException)]
-        assert errors[:3] == [NotFound, ValueError, Conflict]
+        assert errors == [NotFound, ValueError, Conflict, IdempotencyConflict]
+        assert (await ledger.submit([NewJob(TRAIN, key="twin", body_hash="3")]))[0].fresh
         assert (await ledger.counts())[JobState.HELD] == 20
         assert [entry.seq for entry in await ledger.audit()] == list(range(1, len(await ledger.audit()) + 1))
 
@@ -100,18 +103,28 @@ async def test_what_was_asked_before_closing_is_written(tmp_path: Path):
         assert len(await ledger.queued()) == 50
 
 
-async def test_a_follower_who_comes_amid_writing_misses_nothing(tmp_path: Path):
+async def test_a_follower_who_comes_between_a_write_and_its_commit_misses_nothing(tmp_path: Path):
     bus = Bus()
-    async with opened(tmp_path, bus) as ledger:
-        for _ in range(30):
-            writing = asyncio.create_task(ledger.submit([NewJob(TRAIN)] * 20))
-            await asyncio.sleep(0)
-            follower = bus.subscribe()
-            page = await ledger.jobs(limit=1000)
-            await writing
-            follower.end()
-            told = {event.job.id async for event in follower if isinstance(event, JobChanged)}
-            assert {job.id for job in page.jobs} | told == {job_id for job_id, _, _ in await ledger.queued()}
+    first_is_written, go_on = threading.Event(), threading.Event()
+    asked = itertools.count()
+
+    def clock() -> datetime:
+        if next(asked) == 1:  # asked for the second write of the group
+            first_is_written.set()
+            go_on.wait()
+        return NOW
+
+    ledger = await Ledger.open(tmp_path / "ledger.db", bus, clock)
+    writing = asyncio.gather(*(ledger.submit([NewJob(TRAIN)]) for _ in range(2)))
+    await asyncio.to_thread(first_is_written.wait)
+    follower = bus.subscribe()
+    page = await ledger.jobs()
+    go_on.set()
+    await writing
+    await ledger.close()
+    bus.close()
+    told = [event.job.id async for event in follower if isinstance(event, JobChanged)]
+    assert [job.id for job in page.jobs] + told == [1, 2]
 
 
 async def test_the_broker_keeps_its_id_and_its_numbers(tmp_path: Path):
