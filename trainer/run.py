@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from broker.protocol.document import DocumentError, parse
 from broker.protocol.job import EndReason
@@ -165,27 +165,20 @@ class _Attempt:
         return resumed
 
     def _resume(self, resumed: Resumable, trained: Model, data: Dataset, args: dict[str, Any]) -> None:
-        done, planned = resumed.checkpoint.epoch, int(resumed.train_args["epochs"])
-        target = self._config.epochs or planned
+        done, path = resumed.checkpoint.epoch, resumed.checkpoint.path
+        ahead = checkpoint.ahead(resumed, self._config.epochs)
         self._watch.seconds_before = checkpoint.carry(resumed, self._run)
         self._watch.epoch = done
-        path = resumed.checkpoint.path
         trainer = self._trainer(trained, {**overrides.of_the_machine(args), "data": data.path, "resume": path})
-        trainer.args.epochs = trainer.epochs = target  # Ultralytics keeps the checkpoint's number on a resume
-        patience = int(resumed.train_args.get("patience") or 0)
-        stopper: Mapping[str, Any] = resumed.state.get("stopper") or {}
-        waited = done - int(stopper.get("best_epoch", done))
-        ended_early = 0 < patience <= waited
-        if target > planned:
-            schedule = f"from epoch {done + 1} on the learning rate follows the longer schedule"
-            self._emitter.note(f"{planned} epochs become {target}: {schedule}", warning=False)
-            if ended_early:
-                trainer.add_callback("on_pretrain_routine_end", _restart_patience)
-        elif ended_early:
-            target = done
-        if done >= target:
+        trainer.args.epochs = trainer.epochs = ahead.epochs  # Ultralytics keeps the checkpoint's number on a resume
+        for note in ahead.notes():
+            self._emitter.note(note, warning=False)
+        if ahead.ended_early:
+            trainer.add_callback("on_pretrain_routine_end", _restart_patience)
+        if ahead.epochs == done:
             self._only_final(trainer, resumed, data)
         else:
+            cast(dict[str, Any], resumed.state).clear()  # Ultralytics loads its own: one copy is enough
             self._train(trainer)
 
     def _trainer(self, trained: Model, args: Mapping[str, Any]) -> Any:

@@ -1,12 +1,13 @@
 """Checkpoints are whole or not there, and a failed one is followed by nothing."""
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from broker.protocol.job import Checkpoint
-from trainer.checkpoint import Keeper, copy_durably, series
+from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, copy_durably, series
 
 
 @pytest.fixture
@@ -73,3 +74,37 @@ def test_results_are_cut_at_the_checkpoint_and_keep_their_clock() -> None:
 
 def test_a_checkpoint_without_results_starts_a_new_series() -> None:
     assert series({}, 2) == ("", 0.0)
+
+
+def resumable(done: int, planned: int, patience: int, best_epoch: int) -> Resumable:
+    at = datetime.now(UTC)
+    checkpoint = Checkpoint(path="/x/epoch.pt", epoch=done, sha256="", attempt=1, at=at)
+    state = {"train_args": {"epochs": planned, "patience": patience}, "stopper": {"best_epoch": best_epoch}}
+    return Resumable(checkpoint, state)
+
+
+@pytest.mark.parametrize(
+    ("done", "patience", "best_epoch", "wanted", "epochs"),
+    [
+        (3, 100, 3, None, 10),  # stopped on the way
+        (10, 100, 3, None, 10),  # killed in the final validation
+        (10, 100, 3, 15, 15),  # extended
+        (10, 100, 3, 5, 10),  # what was trained is not undone
+        (6, 100, 3, 8, 8),  # shortened
+        (6, 3, 3, None, 6),  # had ended early: killed in the final validation
+        (6, 3, 3, 10, 6),
+        (6, 3, 3, 15, 15),  # extended, though it had ended early
+        (6, 4, 3, None, 10),
+        (6, 0, 1, None, 10),  # patience 0 waits for ever
+    ],
+)
+def test_how_far_a_resumed_run_goes(done: int, patience: int, best_epoch: int, wanted: int | None, epochs: int) -> None:
+    assert ahead(resumable(done, 10, patience, best_epoch), wanted).epochs == epochs
+
+
+def test_a_new_number_of_epochs_and_a_spent_patience_are_said() -> None:
+    assert Ahead(done=3, epochs=10, planned=10).notes() == []
+    assert Ahead(done=10, epochs=10, planned=10).notes() == []
+    assert "10 epochs become 15" in Ahead(done=10, epochs=15, planned=10).notes()[0]
+    assert "ask for more than 10 epochs" in Ahead(done=6, epochs=6, planned=10, ended_early=True).notes()[0]
+    assert "starts anew" in Ahead(done=6, epochs=15, planned=10, ended_early=True).notes()[1]
