@@ -53,7 +53,7 @@ class Acting:
     async def _each(
         self, link: Link, verb: str, jobs: Sequence[Job], arguments: Mapping[str, object], undo: Undo | None
     ) -> None:
-        from wyolo_tui.client import ProblemError
+        from wyolo_tui.unanswered import ProblemError
 
         did: list[Job] = []
         for job in jobs:

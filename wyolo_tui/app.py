@@ -18,7 +18,7 @@ from textual.app import App
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
-from textual.worker import Worker, WorkerState
+from textual.worker import Worker
 
 from broker.protocol.event import FollowerEvent, Resync
 from broker.protocol.job import Job, JobState
@@ -131,6 +131,10 @@ class WyoloApp(App[None]):
         return self.options.now()
 
     @property
+    def zone(self) -> tzinfo | None:
+        return self.options.zone
+
+    @property
     def page(self) -> Page | None:
         """The screen under any dialog."""
         return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
@@ -138,9 +142,7 @@ class WyoloApp(App[None]):
     @property
     def gpu_index(self) -> dict[str, int]:
         """GPU uuid -> its index on its node."""
-        return {
-            gpu.uuid: gpu.index for node in self.board.nodes.values() if node.sample for gpu in node.sample.gpus
-        }
+        return {gpu.uuid: gpu.index for node in self.board.nodes.values() if node.sample for gpu in node.sample.gpus}
 
     def key(self, id: str) -> str:
         """What is printed on the key of a binding, after remapping."""
@@ -151,11 +153,13 @@ class WyoloApp(App[None]):
         level = cast(Any, severity)
         self.notify(plain(text), severity=level, markup=False, timeout=8 if severity == "error" else 4)
 
-    def ask(self, coroutine: Awaitable[Any], *, group: str, exclusive: bool = True, quiet: bool = False) -> Worker[None]:
+    def ask(
+        self, coroutine: Awaitable[Any], *, group: str, exclusive: bool = True, quiet: bool = False
+    ) -> Worker[None]:
         """Run this off the screens; what the broker cannot do becomes a word to the person."""
 
         async def run() -> None:
-            from wyolo_tui.client import Unanswered
+            from wyolo_tui.unanswered import Unanswered
 
             try:
                 await coroutine
@@ -172,6 +176,10 @@ class WyoloApp(App[None]):
     def undo(self) -> None:
         self.acting.undo()
 
+    def cancel(self, group: str) -> None:
+        """End the workers of a group."""
+        self.workers.cancel_group(self, group)  # pyright: ignore[reportUnknownMemberType]
+
     def go(self, number: int) -> None:
         """Screen 1 to 8."""
         current = self.page
@@ -187,7 +195,7 @@ class WyoloApp(App[None]):
         if self.link is None:
             self.link = await self._connect()
         link = self.link
-        from wyolo_tui.client import ProblemError, Unanswered
+        from wyolo_tui.unanswered import ProblemError, Unanswered
 
         failures = 0
         while True:
@@ -317,11 +325,6 @@ class WyoloApp(App[None]):
     @on(Said)
     def _said(self, message: Said) -> None:
         self.say(message.text, message.severity)
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """The link is closed with the app, not with whichever worker used it last."""
-        if event.worker.group == "live" and event.state is WorkerState.ERROR:
-            raise cast(BaseException, event.worker.error)
 
     async def on_unmount(self) -> None:
         if self.link is not None:

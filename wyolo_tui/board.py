@@ -47,7 +47,7 @@ class Board:
     @property
     def slots(self) -> tuple[int, int]:
         """(used, all) over every node."""
-        return sum(n.slots_used for n in self.nodes.values()), sum(n.slots for n in self.nodes.values())
+        return self.count(*ACTIVE), sum(node.slots for node in self.nodes.values())
 
     def count(self, *states: JobState) -> int:
         return sum(self.counts.get(state, 0) for state in states)
@@ -152,9 +152,7 @@ def fold(board: Board, events: Sequence[FollowerEvent]) -> tuple[Board, Change]:
         drain_s=drain,
         seq=seq,
     )
-    return after, Change(
-        frozenset(changed), frozenset(touched), tuple(epochs), tuple(ended.values()), totals, resync
-    )
+    return after, Change(frozenset(changed), frozenset(touched), tuple(epochs), tuple(ended.values()), totals, resync)
 
 
 def more(board: Board, jobs: Iterable[Job], cursor: str | None) -> tuple[Board, Change]:

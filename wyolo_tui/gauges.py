@@ -87,7 +87,12 @@ def _host(sample: HostSample, history: Sequence[HostSample], width: int, glyphs:
 
 
 def _gpu(
-    gpu: GpuSample, readings: Sequence[GpuSample], owners: Sequence[int], jobs: Mapping[int, Job], width: int, glyphs: Glyphs
+    gpu: GpuSample,
+    readings: Sequence[GpuSample],
+    owners: Sequence[int],
+    jobs: Mapping[int, Job],
+    width: int,
+    glyphs: Glyphs,
 ) -> list[Cell]:
     head: Cell = [(f"GPU {gpu.index}", "accent.strong"), (f"  {plain(gpu.name)}", "dim")]
     if gpu.lost:
@@ -111,7 +116,9 @@ def _gpu(
     if gpu.power_w is not None:
         limit = gpu.power_limit_w or gpu.power_w or 1
         text = f"{gpu.power_w:.0f}/{gpu.power_limit_w:.0f} W" if gpu.power_limit_w else f"{gpu.power_w:.0f} W"
-        rows.append(("power", 100 * gpu.power_w / limit, text, [100 * (g.power_w or 0) / limit for g in readings], "bar.on"))
+        rows.append(
+            ("power", 100 * gpu.power_w / limit, text, [100 * (g.power_w or 0) / limit for g in readings], "bar.on")
+        )
     lines = [head, *_grid(rows, width, glyphs)]
     foreign = [process for process in gpu.processes if process.job_id is None]
     if foreign:
@@ -154,9 +161,7 @@ def _grid(rows: Sequence[Row], width: int, glyphs: Glyphs) -> list[Cell]:
     return lines
 
 
-def _gauge(
-    label: str, percent: float, text: str, history: list[float], role: str, width: int, glyphs: Glyphs
-) -> Cell:
+def _gauge(label: str, percent: float, text: str, history: list[float], role: str, width: int, glyphs: Glyphs) -> Cell:
     past = 20 if width >= 60 else 10
     size = max(6, min(40, width - 11 - 15 - past))
     cell: Cell = [(f"  {label:<9}", "dim"), *bar(percent / 100, size, glyphs, role), (f" {text:<13} ", "")]

@@ -16,6 +16,7 @@ from broker.protocol.text import harmless
 
 Cell = list[tuple[str, str]]  # (text, role), in order
 
+
 def plain(text: str) -> str:
     """What others wrote, as one line that can do nothing to a terminal."""
     return harmless(text)
@@ -209,7 +210,9 @@ def bar(fraction: float, width: int, glyphs: Glyphs, on: str = "bar.on") -> Cell
     return [(text + glyphs.eighths[0] * (width - len(text)), on)] if width else []
 
 
-def spark(values: Sequence[float], width: int, glyphs: Glyphs, low: float | None = None, top: float | None = None) -> str:
+def spark(
+    values: Sequence[float], width: int, glyphs: Glyphs, low: float | None = None, top: float | None = None
+) -> str:
     """The last `width` values as heights, padded on the left."""
     shown = [v for v in values if isfinite(v)][-width:]
     if not shown:
@@ -217,7 +220,9 @@ def spark(values: Sequence[float], width: int, glyphs: Glyphs, low: float | None
     least = min(shown) if low is None else low
     span = (max(shown) if top is None else top) - least
     steps = len(glyphs.spark) - 1
-    heights = (round((min(max(v, least), least + span) - least) / span * steps) if span > 0 else steps // 2 for v in shown)
+    heights = (
+        round((min(max(v, least), least + span) - least) / span * steps) if span > 0 else steps // 2 for v in shown
+    )
     return "".join(glyphs.spark[height] for height in heights).rjust(width)
 
 

@@ -32,9 +32,7 @@ def charts(table: MetricTable, by_time: bool = False, smoothing: float = 0.0) ->
     rates: list[Line] = []
     others: list[Line] = []
     for name, column in table.columns.items():
-        points = [
-            (x, y) for x, y in zip(xs, column, strict=False) if x is not None and y is not None and isfinite(y)
-        ]
+        points = [(x, y) for x, y in zip(xs, column, strict=False) if x is not None and y is not None and isfinite(y)]
         if not points:
             continue
         group, _, rest = name.partition("/")

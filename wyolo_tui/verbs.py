@@ -69,7 +69,9 @@ def split(verb: str, jobs: Sequence[Job]) -> tuple[list[Job], str]:
     names = ", ".join(f"#{job.id}" for job in rest[:4]) + (" ..." if len(rest) > 4 else "")
     when = _WHEN.get(verb, "")
     if len(rest) > 1:
-        when = when.replace("has ", "have ", 1).replace("is ", "are ", 1).replace("waits", "wait").replace("runs", "run")
+        when = (
+            when.replace("has ", "have ", 1).replace("is ", "are ", 1).replace("waits", "wait").replace("runs", "run")
+        )
     return able, f"{names} {when}"
 
 
@@ -89,7 +91,9 @@ def lost(verb: str, job: Job) -> str:
         return "waits: nothing is lost"
     if not job.epochs:
         return "everything since its start"
-    partly = f"epoch {job.epoch + 1} ({job.epoch_progress:.0%} done)" if job.epoch < job.epochs else "the final validation"
+    partly = (
+        f"epoch {job.epoch + 1} ({job.epoch_progress:.0%} done)" if job.epoch < job.epochs else "the final validation"
+    )
     kept = f"; {job.epoch} finished epochs stay" if job.epoch else "; no epoch has finished"
     return f"loses {partly}{kept}"
 

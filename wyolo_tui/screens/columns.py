@@ -16,7 +16,7 @@ class ColumnsDialog(Dialog[frozenset[str]]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "move(1)", show=False),
         Binding("k,up", "move(-1)", show=False),
-        Binding("space", "toggle", show=False),
+        Binding("space", "switch", show=False),
         Binding("u", "usual", show=False),
         Binding("enter,W", "done", show=False),
     ]
@@ -48,7 +48,7 @@ class ColumnsDialog(Dialog[frozenset[str]]):
         self._at = (self._at + step) % len(COLUMNS)
         self._draw()
 
-    def action_toggle(self) -> None:
+    def action_switch(self) -> None:
         self._chosen ^= {COLUMNS[self._at].id}
         self._draw()
 

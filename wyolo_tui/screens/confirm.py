@@ -70,7 +70,13 @@ class ConfirmDialog(Dialog[Answer]):
         lines: list[Cell] = [[]]
         if self._verb == "remove":
             box = "x" if self._files else " "
-            lines += [[("f", "key"), (f"  [{box}] their files too: logs, checkpoints, results", "bad" if self._files else "")], []]
+            lines += [
+                [
+                    ("f", "key"),
+                    (f"  [{box}] their files too: logs, checkpoints, results", "bad" if self._files else ""),
+                ],
+                [],
+            ]
         confirm: Cell = [("y", "key"), (" yes    ", "")] if not self._typed else []
         lines.append([*confirm, ("esc", "key"), (" cancel", ""), ("   (the default)", "dim")])
         self.query_one("#keys", Static).update(self.text(*lines))

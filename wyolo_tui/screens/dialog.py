@@ -22,7 +22,7 @@ class Dialog(ModalScreen[Result], Generic[Result]):
 
     @property
     def cockpit(self) -> "WyoloApp":
-        return cast("WyoloApp", self.app)
+        return cast("WyoloApp", self.app)  # pyright: ignore[reportUnknownMemberType]
 
     @property
     def palette(self) -> Palette:
@@ -33,7 +33,9 @@ class Dialog(ModalScreen[Result], Generic[Result]):
         return self.cockpit.glyphs
 
     def text(self, *lines: Cell) -> "Text":
-        return styled([part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line], self.palette)
+        return styled(
+            [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line], self.palette
+        )
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -47,7 +47,9 @@ class DiffDialog(Dialog[None]):
         for name in names:
             row: Cell = [(fit(name, key_width), "dim")]
             for f in flats:
-                row.append((fit(plain(str(f[name])) if name in f else "-", each - 2) + "  ", "" if name in f else "faint"))
+                row.append(
+                    (fit(plain(str(f[name])) if name in f else "-", each - 2) + "  ", "" if name in f else "faint")
+                )
             rows.append(row)
         if not names:
             rows.append([("the configurations are the same", "dim")])

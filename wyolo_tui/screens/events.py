@@ -44,7 +44,7 @@ class EventsScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = styled([(" Events ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        self._list.border_title = styled([("Events", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         self._list.focus()
 
     @property

@@ -38,8 +38,16 @@ class HelpDialog(Dialog[None]):
 
     def on_mount(self) -> None:
         self.query_one("#foot", Static).update(
-            self.text([("esc", "key"), (" close   ", "dim"), ("j k", "key"), (" scroll   ", "dim"),
-                       (":", "key"), (" says every verb in words", "dim")])  # fmt: skip
+            self.text(
+                [
+                    ("esc", "key"),
+                    (" close   ", "dim"),
+                    ("j k", "key"),
+                    (" scroll   ", "dim"),
+                    (":", "key"),
+                    (" says every verb in words", "dim"),
+                ]
+            )  # fmt: skip
         )
         self.call_after_refresh(self._fill)
 
@@ -90,5 +98,3 @@ class HelpDialog(Dialog[None]):
         rows: list[Cell] = [[("The filter line", "accent.strong")]]
         rows += [[(term.rjust(13), "key"), (f"  {text}", "")] for term, text in FILTER_HELP]
         return rows
-
-

@@ -269,4 +269,3 @@ class JobKeys:
                 self.action_diff()
             case _:
                 pass
-

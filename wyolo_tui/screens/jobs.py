@@ -28,7 +28,7 @@ from wyolo_tui.widgets.log_view import LogView
 
 SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read
 WIDE, SHORT = 140, 30
-SHARES = (25, 35, 45, 55, 65, 75)  # per cent of the screen for the table
+SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
 
 class JobsScreen(JobKeys, Page):
@@ -39,7 +39,7 @@ class JobsScreen(JobKeys, Page):
     def __init__(self) -> None:
         super().__init__()
         self.filter_text = ""
-        self._share = 3
+        self._share: int | None = None  # index into SHARES; None: what suits the screen
         self._zoomed = False
         self._filter_ids: frozenset[int] | None = None  # what the broker says matches, where only it knows
         self._before_filter = ""
@@ -120,12 +120,12 @@ class JobsScreen(JobKeys, Page):
         self._arrange()
 
     def _arrange(self) -> None:
-        width, height = self.app.size
+        width, height = self.cockpit.size
         self.set_class(width >= WIDE, "-wide")
         self.set_class(height < SHORT, "-short")
         self.set_class(width < 100, "-narrow")
         self.set_class(self._zoomed, "-zoomed")
-        share = f"{SHARES[self._share]}%"
+        share = f"{SHARES[self._share_now]}%"
         table, detail = self.table.styles, self.detail.styles
         nothing = self.cockpit.board.loaded and not self.cockpit.board.jobs
         self.table.display, self.detail.display = not self._zoomed, self._zoomed or (height >= SHORT and not nothing)
@@ -135,10 +135,14 @@ class JobsScreen(JobKeys, Page):
         else:
             table.width, table.height, detail.width, detail.height = "1fr", ("1fr" if alone else share), "1fr", "1fr"
 
+    @property
+    def _share_now(self) -> int:
+        return self._share if self._share is not None else 3 if self.cockpit.size.width >= WIDE else 2
+
     def _title(self) -> None:
         app, table = self.cockpit, self.table
         palette = app.palette
-        title: Cell = [(f" Jobs {len(table.order)}", "strong")]
+        title: Cell = [(f"Jobs {len(table.order)}", "strong")]
         if app.board.cursor is not None and not self.filter_text:
             title.append(("+", "dim"))
         if self.filter_text:
@@ -147,7 +151,6 @@ class JobsScreen(JobKeys, Page):
             title += [("  ", ""), (f"{len(table.marks)} marked", "mark")]
         if table.order.column:
             title.append((f"  by {table.order.column}", "dim"))
-        title.append((" ", ""))
         table.border_title = styled(title, palette)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _nothing_yet(self) -> list[Cell]:
@@ -265,7 +268,7 @@ class JobsScreen(JobKeys, Page):
     async def open_tab(self, tab: str) -> None:
         """Show a tab, full size where there is no room for a split, with the focus on it."""
         self._settle()
-        if self.app.size.height < SHORT:
+        if self.cockpit.size.height < SHORT:
             self._zoomed = True
         self._arrange()
         await self.detail.select(tab)
@@ -313,7 +316,7 @@ class JobsScreen(JobKeys, Page):
     def action_resize_pane(self, step: int) -> None:
         if self.focused is not self.table:
             step = -step
-        self._share = min(max(0, self._share + step), len(SHARES) - 1)
+        self._share = min(max(0, self._share_now + step), len(SHARES) - 1)
         self._arrange()
 
     def action_back(self) -> None:
@@ -346,8 +349,10 @@ class JobsScreen(JobKeys, Page):
         return [Candidate(f"{before}{word}", word, "") for word in filter_words(last)][:8]
 
     def _filter_hint(self) -> str:
-        wide = self.app.size.width >= 120
-        return "state:failed @node user:ana map50>0.6 !regex words" if wide else "state: @node user: map50>0.6 !re words"
+        wide = self.cockpit.size.width >= 120
+        return (
+            "state:failed @node user:ana map50>0.6 !regex words" if wide else "state: @node user: map50>0.6 !re words"
+        )
 
     def prompt_edited(self, mode: str, text: str) -> None:
         if mode == "search":
@@ -432,7 +437,7 @@ class JobsScreen(JobKeys, Page):
                 self.table.chosen = ids or USUAL
                 self.table.relayout()
 
-        self.app.push_screen(ColumnsDialog(frozenset(self.table.chosen)), chosen)
+        self.cockpit.push_screen(ColumnsDialog(frozenset(self.table.chosen)), chosen)
 
     def sort_on(self, column: str) -> None:
         self.table.order.column = column

@@ -1,6 +1,6 @@
 """Every node: what its processor, memory, disks and GPUs do now and did just before, and which job owns what."""
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
@@ -57,7 +57,7 @@ class NodesScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = styled([(" Nodes ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        self._list.border_title = styled([("Nodes", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         self.query_one("#node").add_class("panel")
         self._list.focus()
 
@@ -75,8 +75,8 @@ class NodesScreen(Page):
         self._list.refresh()
         self.query_one("#node", TextView).refresh()
 
-    def on_resize(self) -> None:
-        self.set_class(self.app.size.width < 100, "-narrow")
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(self.cockpit.size.width < 100, "-narrow")
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
@@ -97,7 +97,7 @@ class NodesScreen(Page):
         if node is None:
             view.show_lines([])
             return
-        view.border_title = styled([(f" {plain(node.name)} ", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        view.border_title = styled([(plain(node.name), "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
         width = max(20, view.size.width - 4)
         view.show_lines(node_lines(node, self.cockpit.board.jobs, width, self.cockpit.glyphs))
 

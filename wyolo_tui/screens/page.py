@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual import events, on
 from textual.app import ComposeResult
 from textual.screen import Screen
+from textual.signal import Signal
 from textual.widget import Widget
 
 from wyolo_tui.board import Change
@@ -36,7 +37,7 @@ class Page(Screen[None]):
 
     @property
     def cockpit(self) -> "WyoloApp":
-        return cast("WyoloApp", self.app)
+        return cast("WyoloApp", self.app)  # pyright: ignore[reportUnknownMemberType]
 
     @property
     def prompt(self) -> Prompt:
@@ -86,12 +87,16 @@ class Page(Screen[None]):
         self.draw_keys()
 
     def on_mount(self) -> None:
-        self.bindings_updated_signal.subscribe(self, lambda _: self.draw_keys())
+        signal = cast(Signal[object], self.bindings_updated_signal)  # pyright: ignore[reportUnknownMemberType]
+        signal.subscribe(self, self._bindings_changed)
+
+    def _bindings_changed(self, _: object) -> None:
+        self.draw_keys()
 
     def on_screen_resume(self) -> None:
         self.board_replaced()
 
-    def on_resize(self, _: events.Resize) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._draw_bars)
 
     @on(TopBar.ScreenClicked)
@@ -107,12 +112,12 @@ class Page(Screen[None]):
         self.cockpit.next_theme()
 
     def action_leave(self) -> None:
-        self.app.exit(message="The jobs go on. `wyolo` opens this screen again.")
+        self.cockpit.exit(message="The jobs go on. `wyolo` opens this screen again.")
 
     def action_help(self) -> None:
         from wyolo_tui.screens.help import HelpDialog
 
-        self.app.push_screen(HelpDialog(self.scopes, self.cockpit.keys))
+        self.cockpit.push_screen(HelpDialog(self.scopes, self.cockpit.keys))
 
     def action_reload(self) -> None:
         self.cockpit.reload()
@@ -120,16 +125,16 @@ class Page(Screen[None]):
     def action_undo(self) -> None:
         self.cockpit.undo()
 
-    def action_next_pane(self) -> None:
+    async def action_next_pane(self) -> None:
         self.focus_next()
 
-    def action_previous_pane(self) -> None:
+    async def action_previous_pane(self) -> None:
         self.focus_previous()
 
-    def action_next_tab(self) -> None:
+    async def action_next_tab(self) -> None:
         pass
 
-    def action_previous_tab(self) -> None:
+    async def action_previous_tab(self) -> None:
         pass
 
     def action_resize_pane(self, step: int) -> None:
@@ -216,7 +221,7 @@ class Page(Screen[None]):
                 self.cockpit.go(PLACES.index(name) + 1)
             case _:
                 self.cockpit.go(1)
-                self.app.call_after_refresh(self._on_jobs, command)
+                self.cockpit.call_after_refresh(self._on_jobs, command)
 
     def _on_jobs(self, command: Command) -> None:
         page = cast(Any, self.cockpit).page
@@ -232,7 +237,7 @@ class Page(Screen[None]):
         wanted = command.words[0]
         names = [name for name in NAMES if wanted in (name, name.removeprefix("wyolo-"))]
         if names:
-            self.app.theme = names[0]
+            self.cockpit.theme = names[0]
         else:
             self.cockpit.say(f"no theme {wanted!r}: {', '.join(n.removeprefix('wyolo-') for n in NAMES)}", "warning")
 

@@ -34,7 +34,7 @@ class Reading:
         self._job = job
         self._had = set()
         for group in ("log", "config", "curves", "events"):
-            self._screen.workers.cancel_group(self._screen.app, group)
+            self._screen.cockpit.cancel(group)
         if job is not None:
             self.want(*self._screen.detail.shown)
 
@@ -144,12 +144,12 @@ class Reading:
 
     async def _older_page(self, link: Link, cursor: str) -> None:
         page = await link.jobs(filter="state:ended", sort="-ended", limit=PAGE, cursor=cursor)
-        self._screen.app.post_message(OlderRead(page, advance=True))
+        self._screen.cockpit.post_message(OlderRead(page, advance=True))
 
     async def _matching(self, link: Link, text: str, only_broker_knows: bool) -> None:
         await asyncio.sleep(0.2)  # a person is typing
         page = await link.jobs(filter=text, sort="-id", limit=PAGE)
-        self._screen.app.post_message(OlderRead(page, advance=False))
+        self._screen.cockpit.post_message(OlderRead(page, advance=False))
         if only_broker_knows:
             self._screen.matched(text, [job.id for job in page.jobs])
 

@@ -75,7 +75,13 @@ class SubmitDialog(Dialog[Job]):
         elif self._path:
             self._load(Path(self._path))
         else:
-            editor.text = self.app.clipboard if self._paste and "\n" in self.app.clipboard else "" if self._paste else MINIMAL
+            editor.text = (
+                self.cockpit.clipboard
+                if self._paste and "\n" in self.cockpit.clipboard
+                else ""
+                if self._paste
+                else MINIMAL
+            )
         editor.focus()
         self._draw()
         self._check_soon()
@@ -127,7 +133,7 @@ class SubmitDialog(Dialog[Job]):
 
     @work(exclusive=True, group="validate")
     async def _validate(self, serial: int, request: SubmitRequest) -> None:
-        from wyolo_tui.client import Unanswered
+        from wyolo_tui.unanswered import Unanswered
 
         link = self.cockpit.link
         if link is None:
@@ -143,7 +149,9 @@ class SubmitDialog(Dialog[Job]):
         if message.serial == self._serial:
             self._checked, self._problem = message.answer, message.problem
             found = message.answer.findings if message.answer is not None else []
-            self.query_one(YamlEditor).mark_wrong(row for f in found if f.level == "error" and (row := line_of(f)) is not None)
+            self.query_one(YamlEditor).mark_wrong(
+                row for f in found if f.level == "error" and (row := line_of(f)) is not None
+            )
             self._draw()
 
     # --- drawing ---
@@ -220,7 +228,7 @@ class SubmitDialog(Dialog[Job]):
             if path is not None:
                 self._load(path)
 
-        self.app.push_screen(FileOpen(start, title="Open a configuration", filters=filters), opened)
+        self.cockpit.push_screen(FileOpen(start, title="Open a configuration", filters=filters), opened)
 
     def action_send(self) -> None:
         if self._sending:

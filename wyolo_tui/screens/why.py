@@ -30,7 +30,12 @@ class WhyDialog(Dialog[None]):
         lines: list[Cell] = [
             [(plain(job.name), "strong"), ("   ", ""), *state_cell(job, self.glyphs)],
             [],
-            [(text or ("it runs; nothing holds it up" if job.state not in FINAL else "no reason was given"), role or "")],
+            [
+                (
+                    text or ("it runs; nothing holds it up" if job.state not in FINAL else "no reason was given"),
+                    role or "",
+                )
+            ],
             [],
             *headline(job, self.cockpit.now)[:2],
         ]

@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from broker.protocol.job import JobState
 from wyolo_tui.board import Board
+from wyolo_tui.host import host_of
 from wyolo_tui.keymap import BY_ID, printed
 from wyolo_tui.present import Cell, Glyphs, bar, clock, duration, width_of
 from wyolo_tui.themes import Palette
@@ -75,9 +76,9 @@ class TopBar(Widget):
         self._text: Text = Text()
 
     def update(self, board: Board, link: LinkState, glyphs: Glyphs, palette: Palette, zone: tzinfo | None) -> None:
-        width = self.app.size.width - 2
+        width = host_of(self).size.width - 2
         text = styled(headline(board, link, glyphs, width, zone), palette)
-        if self.app.size.height >= 28:
+        if host_of(self).size.height >= 28:
             text.append("\n")
             text.append_text(styled(self._tabs(width), palette))
         if text != self._text or text.spans != self._text.spans:
@@ -95,7 +96,7 @@ class TopBar(Widget):
         return self._text
 
     def on_resize(self) -> None:
-        self.set_class(self.app.size.height < 28, "-low")
+        self.set_class(host_of(self).size.height < 28, "-low")
 
     def on_click(self, event: events.Click) -> None:
         if event.y != 1:
@@ -118,7 +119,7 @@ class KeyBar(Widget):
 
     def update(self, hints: list[tuple[str, str]], palette: Palette, note: Cell | None = None) -> None:
         """`hints`: (keys, label), the most important first."""
-        width = self.app.size.width - 2
+        width = host_of(self).size.width - 2
         tail: Cell = [("?", "key"), (" help", "dim"), ("  :", "key"), (" command", "dim")]
         cell: Cell = list(note or [])
         if cell:

@@ -145,4 +145,3 @@ def _short(value: float) -> str:
     """A tick's label: at most seven cells."""
     text = f"{value:.4g}"
     return text if len(text) <= 7 else f"{value:.1e}"
-

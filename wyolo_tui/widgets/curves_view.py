@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from time import monotonic
-from typing import cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -13,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from broker.protocol.api import MetricTable
+from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, Glyphs, number
 from wyolo_tui.series import SMOOTHING, Chart, at, charts, logarithmic, reduce
@@ -74,11 +74,11 @@ class CurvesView(Widget, can_focus=True):
 
     @property
     def palette(self) -> Palette:
-        return cast(Palette, self.app.palette)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).palette
 
     @property
     def glyphs(self) -> Glyphs:
-        return cast(Glyphs, self.app.glyphs)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).glyphs
 
     # --- content ---
 

@@ -17,6 +17,7 @@ from textual.widgets import Static
 from broker.protocol.api import LogChunk, MetricTable
 from broker.protocol.event import AuditEntry
 from broker.protocol.job import FINAL, Job
+from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell, Glyphs, audit_line, config_lines, headline, plain, state_cell
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
@@ -64,11 +65,11 @@ class Detail(Vertical):
 
     @property
     def palette(self) -> Palette:
-        return cast(Palette, self.app.palette)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).palette
 
     @property
     def glyphs(self) -> Glyphs:
-        return cast(Glyphs, self.app.glyphs)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).glyphs
 
     @property
     def log_view(self) -> LogView:
@@ -105,8 +106,7 @@ class Detail(Vertical):
             self.query_one("#about", Static).update("")
             self._draw_tabs()
             return
-        title = styled([(f" {job.id} ", "chip"), (f" {plain(job.name)} ", "strong"), *state_cell(job, self.glyphs),
-                        (" ", "")], self.palette)  # fmt: skip
+        title = styled([(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)], self.palette)  # fmt: skip
         self.border_title = title  # pyright: ignore[reportAttributeAccessIssue]
         lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
         about = styled([part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line],
@@ -121,7 +121,7 @@ class Detail(Vertical):
         self.query_one("#config", TextView).show_lines(config_lines(job))
 
     def show_events(self, entries: Sequence[AuditEntry], now: datetime) -> None:
-        zone = self.app.options.zone  # pyright: ignore
+        zone = host_of(self).zone
         cells = [audit_line(entry, now, zone, self.glyphs) for entry in reversed(entries)]
         self.query_one("#events", TextView).show_lines(cells, "nothing has happened yet")
 

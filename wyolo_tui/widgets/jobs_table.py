@@ -112,9 +112,9 @@ class JobsTable(Lines):
         self.count = len(self.order)
         at = self.order.position(self._current) if self._current is not None else None
         if at is not None:
-            self.set_reactive(JobsTable.cursor, at)
+            self.place(at)
         elif self.order.ids:
-            self.set_reactive(JobsTable.cursor, min(self.cursor, len(self.order) - 1))
+            self.place(min(self.cursor, len(self.order) - 1))
             self._announce()
         elif self._current is not None:
             self._current = None

@@ -1,7 +1,6 @@
 """A list of lines that draws only what is in view, with a cursor or without. Tables, logs and texts are made of it."""
 
 from collections.abc import Iterable
-from typing import cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,7 +9,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from wyolo_tui.present import Cell, Glyphs, fit
+from wyolo_tui.host import host_of
+from wyolo_tui.present import Cell, Glyphs
 from wyolo_tui.themes import Palette
 
 
@@ -44,11 +44,11 @@ class Lines(ScrollView, can_focus=True):
 
     @property
     def palette(self) -> Palette:
-        return cast(Palette, self.app.palette)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).palette
 
     @property
     def glyphs(self) -> Glyphs:
-        return cast(Glyphs, self.app.glyphs)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).glyphs
 
     @property
     def count(self) -> int:
@@ -120,6 +120,10 @@ class Lines(ScrollView, can_focus=True):
             self.scroll_to(y=index, animate=False)
         elif index >= first + page:
             self.scroll_to(y=index - page + 1, animate=False)
+
+    def place(self, index: int) -> None:
+        """Put the cursor on a line without a word to anyone: its line moved, not the person."""
+        self.set_reactive(Lines.cursor, index)  # pyright: ignore[reportArgumentType]
 
     def move(self, by: int) -> None:
         if self.has_cursor:

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from broker.protocol.api import LogChunk, LogLine
+from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, clock, log_role, looks_like_error, plain
 from wyolo_tui.widgets.lines import Lines
@@ -149,7 +150,7 @@ class LogView(Lines):
         base, palette = self.rich_style, self.palette
         segments: list[Segment] = [Segment(" ", base)]
         if self.times:
-            zone = self.app.options.zone  # pyright: ignore
+            zone = host_of(self).zone
             segments.append(Segment(f"{clock(line.at, zone) if part == 0 else '':<8} ", base + palette["faint"]))
         role = log_role(self._body(line))
         style = base + palette[role]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on
@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from wyolo_tui.commands import Candidate
+from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
@@ -85,7 +86,7 @@ class Prompt(Vertical):
 
     @property
     def palette(self) -> Palette:
-        return cast(Palette, self.app.palette)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
+        return host_of(self).palette
 
     def open(self, mode: str, sign: str, text: str = "", complete: Callable[[str], Sequence[Candidate]] | None = None,
              hint: str = "") -> None:  # fmt: skip

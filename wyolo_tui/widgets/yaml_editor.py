@@ -26,7 +26,7 @@ class YamlEditor(TextArea):
 
     def _build_highlight_map(self) -> None:
         """Instead of tree-sitter's, which would need a grammar: ours knows what a configuration is made of."""
-        self._line_cache.clear()
+        self._line_cache.clear()  # pyright: ignore[reportUnknownMemberType]
         self._highlights.clear()
         for row, line in enumerate(self.document.lines):
             if row in self._wrong:
