@@ -125,7 +125,7 @@ class Wire:
                     method,
                     path,
                     params=params,
-                    content=None if body is None else body.model_dump_json(exclude_unset=True),
+                    content=None if body is None else body.model_dump_json(),
                     headers={**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})},
                     timeout=httpx.Timeout(answer_s, connect=CONNECT_S),
                 )
@@ -165,7 +165,7 @@ class Wire:
             return f"no broker answers at {self.url}"
         if isinstance(error, httpx.UnsupportedProtocol):
             return f"{self.url} is no address of a broker (http://host:port)"
-        return f"the connection to the broker at {self.url} was lost ({error or type(error).__name__})"
+        return f"the connection to the broker at {self.url} was lost"
 
 
 def _base(url: str) -> str:

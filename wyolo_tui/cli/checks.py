@@ -189,14 +189,14 @@ async def open_files(place: Place) -> Check:
 
 async def terminal(place: Place) -> Check:
     del place
-    if not sys.stdout.isatty():
+    out = sys.__stdout__  # the progress of these checks may stand in for the other
+    if out is None or not out.isatty():
         return Check(name="terminal", level="ok", detail="none here")
     size = shutil.get_terminal_size()
     deep = os.environ.get("COLORTERM") in {"truecolor", "24bit"}
     colours = "none (NO_COLOR)" if os.environ.get("NO_COLOR") else "16 million" if deep else os.environ.get("TERM", "?")
-    encoding = sys.stdout.encoding
-    detail = f"{size.columns}x{size.lines}, colours: {colours}, {encoding}"
-    if encoding.lower().replace("-", "") != "utf8":
+    detail = f"{size.columns}x{size.lines}, colours: {colours}, {out.encoding}"
+    if out.encoding.lower().replace("-", "") != "utf8":
         return Check(name="terminal", level="warn", detail=detail, remedy="LANG=C.UTF-8 for curves and bars")
     if size.columns < 80 or size.lines < 24:
         return Check(name="terminal", level="warn", detail=detail, remedy="the cockpit wants 80x24")

@@ -101,7 +101,7 @@ async def _live(cli: Session, broker: BrokerClient, query: Query) -> None:
     def picture(page: JobPage, nodes: list[Node], footer: str) -> Text:
         room = max(3, console.height - 3)
         lines = [*_lines(cli, query, page, nodes, room), Text(footer, style="bright_black")]
-        return Text("\n").join(lines)
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     page, nodes = await query.ask(broker)
     changed, footer = asyncio.Event(), "Ctrl-C ends this; the jobs go on"
@@ -121,7 +121,7 @@ async def _live(cli: Session, broker: BrokerClient, query: Query) -> None:
 
     listener = asyncio.create_task(listen(), name="feed of the table")
     try:
-        with Live(picture(page, nodes, footer), console=console, auto_refresh=False) as live:
+        with Live(picture(page, nodes, footer), console=console, auto_refresh=False, redirect_stdout=False) as live:
             while not listener.done():
                 await changed.wait()
                 changed.clear()

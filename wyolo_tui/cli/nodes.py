@@ -53,11 +53,11 @@ async def _live(cli: Session, broker: BrokerClient) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    picture, state = Text(), ""
-    with Live(picture, console=console, auto_refresh=False) as live:
+    lines, picture, state = Text("\n", no_wrap=True, overflow="ellipsis"), Text(), ""
+    with Live(picture, console=console, auto_refresh=False, redirect_stdout=False) as live:
         while True:
             try:
-                picture, state = Text("\n").join(_lines(cli, await broker.nodes())), ""
+                picture, state = lines.join(_lines(cli, await broker.nodes())), ""
             except BrokerOut as error:
                 state = f"\n{error}: as it was, and tried again"
             live.update(picture + Text(state, style="yellow"), refresh=True)

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed
@@ -46,7 +45,7 @@ def reporter(cli: Session, jobs: int = 1, lines: bool = False) -> Generator[Repo
         with Progress(*columns, console=console, expand=jobs == 1) as progress:
             yield Bars(progress, jobs)
     else:
-        yield Lines(cli)
+        yield Lines(cli, alone=jobs == 1)
 
 
 class Silent:
@@ -61,18 +60,20 @@ class Silent:
 
 
 class Lines:
-    """What changed, a line each."""
+    """What changed, a line each. How a job that is `alone` has ended is the result, and said as such."""
 
-    def __init__(self, cli: Session) -> None:
+    def __init__(self, cli: Session, alone: bool) -> None:
         self._cli = cli
+        self._alone = alone
         self._jobs = dict[int, Job]()
-        self._pace = dict[int, tuple[datetime, float]]()
 
     def see(self, seen: Seen) -> None:
         match seen:
             case JobChanged(job=job):
                 before = self._jobs.get(job.id)
                 self._jobs[job.id] = job
+                if job.state in FINAL and (self._alone or before is None):
+                    return
                 if before is None or before.state is not job.state or before.intent is not job.intent:
                     self._cli.note(state_line(job))
             case JobRemoved():
@@ -94,7 +95,7 @@ class Bars:
     def __init__(self, progress: "Progress", jobs: int) -> None:
         self._progress = progress
         self._single = jobs <= MOST_BARS
-        self._bars = dict[int, TaskID]()
+        self._bars: dict[int, TaskID] = {}
         self._jobs = dict[int, Job]()
         self._all = None if self._single else progress.add_task(f"{jobs} jobs", total=jobs, said="")
 

@@ -10,6 +10,7 @@ import typer
 from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources
 from wyolo_tui.cli.following import wait_for
+from wyolo_tui.cli.reporting import state_line
 from wyolo_tui.cli.requests import Follow, Hold, Level, Name, TaskId, Wait
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
@@ -54,14 +55,12 @@ async def command(
     )
     async with cli.broker(PATIENCE_S) as broker:
         job, _ = await broker.submit(SubmitRequest(spec=spec, hold=hold))
-        queued = f"{job.id} {job.name}: {job.state}" + (f", {job.waits_for}" if job.waits_for else "")
         if wait or follow:
-            cli.note(queued)
             return await wait_for(cli, broker, [job], log=follow)
     if cli.json:
         cli.emit(job)
     else:
-        cli.say(queued)
+        cli.say(state_line(job))
     return Exit.OK
 
 

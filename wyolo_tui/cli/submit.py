@@ -9,6 +9,7 @@ import typer
 from broker.protocol.api import ErrorCode, Problem, SubmitRequest, Validation
 from broker.protocol.job import Job
 from wyolo_tui.cli.following import wait_for
+from wyolo_tui.cli.reporting import state_line
 from wyolo_tui.cli.requests import Follow, Hold, Level, Name, Set, TaskId, User, Wait, from_file
 from wyolo_tui.cli.session import BadUse, Exit, Session, finding_line
 from wyolo_tui.cli.verb import verb
@@ -51,14 +52,13 @@ async def command(
         jobs = [(await broker.submit(request))[0] for request in requests]
         if wait or follow:
             for job in jobs:
-                cli.note(_queued(job))
                 _warn(cli, job)
             return await wait_for(cli, broker, jobs, log=follow)
     for job in jobs:
         if cli.json:
             cli.emit(job)
         else:
-            cli.say(_queued(job))
+            cli.say(state_line(job))
             _warn(cli, job)
     return Exit.OK
 
@@ -108,15 +108,17 @@ def _show(cli: Session, file: str, answer: Validation) -> None:
     if spec is not None:
         needs = spec.resources
         gpu = "node's default" if needs.gpu is None else f"{needs.gpu.count} GPU" if needs.gpu.count else "CPU only"
-        rows += [("needs", f"{needs.cpus:g} cores, {gpu}" + (f", node {needs.node}" if needs.node else ""))]
+        rows += [
+            (
+                "needs",
+                f"{needs.cpus:g} {'core' if needs.cpus == 1 else 'cores'}, {gpu}"
+                + (f", node {needs.node}" if needs.node else ""),
+            )
+        ]
     cli.show(pairs(rows))
     if spec is not None:
         cli.say()
         cli.show(text(line) for line in spec_lines(spec))
-
-
-def _queued(job: Job) -> str:
-    return f"{job.id} {job.name}: {job.state}" + (f", {job.waits_for}" if job.waits_for else "")
 
 
 def _warn(cli: Session, job: Job) -> None:

@@ -103,16 +103,19 @@ def _padded(cell: Cell, width: int, right: bool, glyphs: Glyphs) -> Text:
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[Cell | str]], right: Collection[int] = ()) -> Iterable[Text]:
-    """A plain table whose columns are as wide as they need to be; `right`: the columns of numbers."""
+    """A table whose columns are as wide as they need to be; those with nothing in them are left out.
+
+    `right`: the columns of numbers.
+    """
     cells = [[[(cell, "")] if isinstance(cell, str) else cell for cell in row] for row in rows]
-    if heads:
-        cells.insert(0, [[(head, "head")] for head in heads])
-    widths = [max(width_of(cell) for cell in column) for column in zip(*cells, strict=True)]
+    shown = [i for i in range(len(heads)) if not cells or any(width_of(row[i]) for row in cells)]
+    cells.insert(0, [[(head, "head")] for head in heads])
+    widths = {i: max(width_of(row[i]) for row in cells) for i in shown}
     for row in cells:
         line = Text(end="")
-        for i, cell in enumerate(row):
-            padding = " " * (widths[i] - width_of(cell))
-            line.append_text(Text(padding) + text(cell) if i in right else text(cell) + Text(padding))
+        for i in shown:
+            padding = " " * (widths[i] - width_of(row[i]))
+            line.append_text(Text(padding) + text(row[i]) if i in right else text(row[i]) + Text(padding))
             line.append(GAP)
         line.rstrip()
         yield line
