@@ -128,8 +128,10 @@ class Client:
         return await self.submit("/bin/sh", "-c", script, **more)
 
     async def lasting(self, **more: Any) -> Job:
-        """One that runs until it is ended."""
-        return await self.shell("echo begun; while :; do sleep 0.02; done", **more)
+        """One that runs now, and until it is ended."""
+        job = await self.shell("echo begun; while :; do sleep 0.02; done", **more)
+        await self.says(job.id, "begun")
+        return await self.reaches(job.id, JobState.RUNNING)
 
     async def verb(self, job_id: int, verb: str, expect: int = 200, **body: Any) -> Job:
         answer = await self.http.post(f"/jobs/{job_id}/{verb}", json=body)

@@ -16,8 +16,6 @@ async def test_a_held_job_waits_until_it_is_released(broker: Client) -> None:
 
 async def test_a_queued_job_can_be_held_back(broker: Client) -> None:
     running = [await broker.lasting() for _ in range(4)]
-    for job in running:
-        await broker.says(job.id, "begun")
     waiting = await broker.submit("true")
     assert (await broker.verb(waiting.id, "hold")).state is JobState.HELD
     for job in running:
@@ -39,7 +37,6 @@ async def test_holding_and_releasing_twice_changes_nothing_more(broker: Client) 
 
 async def test_what_runs_or_has_ended_is_not_held(broker: Client) -> None:
     job = await broker.lasting()
-    await broker.says(job.id, "begun")
     assert "stop it, and resume it later" in await broker.refused(job.id, "hold")
     assert "not held" in await broker.refused(job.id, "release")
     await broker.verb(job.id, "kill")

@@ -8,7 +8,6 @@ async def test_a_preempted_job_lets_the_one_behind_it_run_first(daemon: Daemon) 
     daemon.start({"WYOLO_NODES": '[{"slots": 1, "gpus": "none"}]'})
     async with daemon.client() as broker:
         first = await broker.lasting()
-        await broker.says(first.id, "begun")
         second = await broker.submit("true")
         await broker.verb(first.id, "preempt")
         assert (await broker.reaches(second.id)).state is JobState.COMPLETED

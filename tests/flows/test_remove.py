@@ -30,7 +30,6 @@ async def test_a_removed_job_that_waited_never_starts(broker: Client, shared_dae
 
 async def test_what_runs_is_not_removed(broker: Client) -> None:
     job = await broker.lasting()
-    await broker.says(job.id, "begun")
     answer = await broker.http.delete(f"/jobs/{job.id}")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert "stop it" in answer.json()["detail"]

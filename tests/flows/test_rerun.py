@@ -19,7 +19,6 @@ async def test_a_rerun_is_a_new_job_that_knows_where_it_came_from(broker: Client
 
 async def test_a_running_job_can_be_run_once_more_beside_itself(broker: Client) -> None:
     first = await broker.lasting()
-    await broker.says(first.id, "begun")
     again = await broker.verb(first.id, "rerun", expect=201)
     await broker.says(again.id, "begun")
     assert (await broker.job(first.id)).state is JobState.RUNNING

@@ -6,7 +6,6 @@ from tests.flows.daemon import Client
 
 async def test_a_stopped_command_runs_again_as_a_new_attempt(broker: Client) -> None:
     job = await broker.lasting()
-    await broker.says(job.id, "begun")
     await broker.verb(job.id, "stop")
     await broker.reaches(job.id, JobState.STOPPED)
     resumed = await broker.verb(job.id, "resume")
@@ -30,7 +29,6 @@ async def test_what_cannot_be_resumed_says_what_to_do(broker: Client) -> None:
     held = await broker.submit("true", hold=True)
     assert "release it" in await broker.refused(held.id, "resume")
     running = await broker.lasting()
-    await broker.says(running.id, "begun")
     assert "goes on by itself" in await broker.refused(running.id, "resume")
     failed = await broker.submit("false")
     await broker.reaches(failed.id)

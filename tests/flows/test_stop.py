@@ -32,7 +32,6 @@ async def test_a_job_that_does_not_leave_is_killed_after_its_grace(broker: Clien
 
 async def test_stopping_twice_is_stopping_once(broker: Client) -> None:
     job = await broker.lasting()
-    await broker.says(job.id, "begun")
     await asyncio.gather(*(broker.verb(job.id, "stop") for _ in range(5)))
     await broker.reaches(job.id, JobState.STOPPED)
     assert (await broker.verbs(job.id)).count("stop") == 1
@@ -47,7 +46,7 @@ async def test_a_job_that_has_ended_stays_as_it_ended(broker: Client) -> None:
 
 
 async def test_stop_right_after_submit_leaves_nothing_running(broker: Client) -> None:
-    jobs = [await broker.lasting() for _ in range(6)]
+    jobs = [await broker.shell("while :; do sleep 0.02; done") for _ in range(6)]
     await asyncio.gather(*(broker.verb(job.id, "stop") for job in jobs))
     for job in jobs:
         assert (await broker.reaches(job.id)).state is JobState.STOPPED
