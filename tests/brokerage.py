@@ -15,7 +15,10 @@ from typing import Any, Self
 import pytest
 
 from broker.bus import Bus
+from broker.engines.attempt import LocalAttempt
+from broker.engines.base import AttemptRef, Inventory
 from broker.engines.local import LocalEngine
+from broker.errors import EngineUnreachable
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
 from broker.protocol.fleet import HostSample
@@ -37,13 +40,41 @@ class Gauges:
         raise AssertionError("nobody asked")
 
 
+class Engine(LocalEngine):
+    """One that can be out of reach."""
+
+    away = False
+
+    async def inventory(self) -> Inventory:
+        self._reach()
+        return await super().inventory()
+
+    async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> LocalAttempt:
+        self._reach()
+        return await super().attach(ref, directory, engine_ref)
+
+    def _reach(self) -> None:
+        if self.away:
+            raise EngineUnreachable("local does not answer")
+
+
 class Broker:
-    def __init__(self, directory: Path, url: str, slots: int = 4, gpus: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        *,
+        slots: int = 4,
+        gpus: Sequence[str] = (),
+        away: bool = False,
+        **settings: Any,
+    ) -> None:
         nodes = [NodeSettings.model_validate({"slots": slots})]
         values: dict[str, Any] = {"data_dir": directory, "nodes": nodes, "backoff_s": 0, **settings}
         self.settings = Settings(**values)
         self._url = url
         self._gpus = gpus
+        self._away = away
         self._stack = AsyncExitStack()
         self.trainer = directory / "trainer.py"
 
@@ -56,7 +87,8 @@ class Broker:
         self._stack.push_async_callback(self.ledger.close)
         self.queue = Queue(self._url, self.ledger.broker_id)
         self._stack.push_async_callback(self.queue.close)
-        self.engine = LocalEngine("local", self.ledger.broker_id, gauges, self.settings.log_keep_mib)
+        self.engine = Engine("local", self.ledger.broker_id, gauges, self.settings.log_keep_mib)
+        self.engine.away = self._away
         self._stack.push_async_callback(self.engine.close)
         engines = {"local": self.engine}
         self.supervisor = Supervisor(
@@ -93,6 +125,7 @@ class Broker:
 
     async def finish(self) -> None:
         """Nothing of it runs any more. For teardown."""
+        self.engine.away = False
         for active in await self.ledger.active():
             await self.want(active.job.id, Intent.KILL)
         for active in await self.ledger.active():

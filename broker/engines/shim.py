@@ -2,7 +2,8 @@
 
 The shim leads its own session. It claims the attempt by creating `pid` (noclobber is O_EXCL: of two starts one wins),
 ignores what is meant for the job, runs it in the foreground and writes its exit code to `exit`. Only shell builtins,
-so that it costs one exec.
+so that it costs one exec. (With a trap that does something, the fork that is to become the job would run it too: a
+signal in that instant ended it with success.)
 """
 
 import os
@@ -27,9 +28,11 @@ born ${stat##*) }
 directory=$1
 shift
 printf '%s %s %s\\n' $$ "$start" "$boot" > "$directory/pid" || exit 125
-trap : TERM INT HUP
-"$@"
-printf '%s\\n' $? >| "$directory/exit"
+trap '' TERM INT HUP
+(trap - TERM INT HUP; exec "$@")
+code=$?
+printf '%s\\n' $code >| "$directory/exit"
+exit $code
 """
 
 # fmt: off

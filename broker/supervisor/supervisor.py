@@ -22,6 +22,7 @@ from broker.supervisor.mirror import Mirror
 from broker.supervisor.run import Means, Run
 from broker.supervisor.work import TrainerArgv, trainer_argv
 
+_LAST_WORDS_S = 1.0  # for Redis, when the broker ends
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._tasks = asyncio.TaskGroup()
         self._own: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._early: set[int] = set()  # jobs whose owners wanted something between their STARTING and their start here
         self.on_end = on_end
 
     @property
@@ -70,7 +72,11 @@ class Supervisor:
 
     def start(self, job: Job, attempt: Attempt) -> None:
         """Launch an attempt whose STARTING is in the ledger. `job` with its spec."""
-        self._supervise(Run(self._means, job, attempt, adopted=False))
+        run = Run(self._means, job, attempt, adopted=False)
+        self._supervise(run)
+        if job.id in self._early or job.intent is not None:
+            self._early.discard(job.id)
+            run.heed()
 
     async def adopt(self) -> int:
         """Find every attempt that the ledger calls active and nobody here watches. Returns how many, once it is known
@@ -86,7 +92,9 @@ class Supervisor:
     def heed(self, job_id: int) -> None:
         """The intent of a job has changed."""
         run = self._runs.get(job_id)
-        if run is not None:
+        if run is None:
+            self._early.add(job_id)
+        else:
             run.heed()
 
     async def resolve(self, job_id: int, alive: bool, by: str) -> Job:
@@ -125,7 +133,9 @@ class Supervisor:
                 await run.flush()
             except BrokerError as error:
                 _log.warning("the last lines of %s are read again after the restart: %s", run.ref.name, error)
-        await self._mirror.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._mirror.flush()
 
     async def __aenter__(self) -> Self:
         jobs_directory(self._means.settings).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -86,6 +86,13 @@ async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, dire
     assert await attempt.wait() == Exit(3)
 
 
+async def test_an_exit_code_that_no_disk_could_take_is_known_to_the_shims_parent(
+    engine: LocalEngine, directory: Path
+) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "mkdir exit; exit 3")
+    assert await attempt.wait() == Exit(3)
+
+
 async def test_a_second_start_of_the_same_attempt_is_refused(engine: LocalEngine, directory: Path) -> None:
     first = await launch(engine, directory, "sh", "-c", "echo started")
     with pytest.raises(AlreadyLaunched):
@@ -235,8 +242,9 @@ async def test_a_shim_killed_alone_leaves_nothing_running(
 
 async def test_signals_to_the_whole_group_spare_the_shim(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sleep", "60")
-    await until(lambda: (directory / "pid").exists() and proc.children(int(attempt.engine_ref.split(":")[0])))
-    os.killpg(int(attempt.engine_ref.split(":")[0]), signal.SIGTERM)
+    shim = int(attempt.engine_ref.split(":")[0])
+    await until(lambda: [pid for pid in proc.children(shim) if not proc.command_line(pid).startswith(b"/bin/sh")])
+    os.killpg(shim, signal.SIGTERM)
     assert await attempt.wait() == Exit(128 + signal.SIGTERM)
 
 

@@ -11,6 +11,7 @@ from broker.ledger.records import AttemptStart, Change
 from broker.protocol.event import Progressed
 from broker.protocol.job import EndReason, Intent, JobState
 from broker.redis_server import RedisServer
+from broker.supervisor import run
 from broker.supervisor.supervisor import jobs_directory
 from tests.brokerage import Broker, Start, start
 from tests.redis_fixtures import Ask, ask, redis
@@ -319,3 +320,66 @@ async def test_redis_may_die_without_disturbing_a_running_job(broker: Broker, re
     (Path((await broker.ledger.attempts(job_id))[0].directory) / "go").touch()
     job = await broker.ended(job_id)
     assert (job.state, job.epoch) == (JobState.COMPLETED, 3)
+
+
+async def running(start: Start) -> tuple[int, Path]:
+    """A job that ends when the file is there, and that says so."""
+    broker = await start()
+    job_id = await broker.shell("echo ready; while [ ! -e go ]; do sleep 0.01; done; echo done")
+    await broker.reached(job_id, JobState.RUNNING)
+    [attempt] = await broker.ledger.attempts(job_id)
+    return job_id, Path(attempt.directory) / "go"
+
+
+async def test_a_job_out_of_reach_is_unknown_until_it_is_found_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "RETRY_S", 0.1)
+    job_id, go = await running(start)
+    broker = await start(away=True)
+    job = await broker.reached(job_id, JobState.UNKNOWN)
+    assert "nothing is started in its place" in job.message
+    broker.engine.away = False
+    await broker.reached(job_id, JobState.RUNNING)
+    go.touch()
+    assert (await broker.ended(job_id)).fence == 1
+
+
+async def test_a_person_may_say_that_a_job_out_of_reach_is_gone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "RETRY_S", 0.1)
+    job_id, _ = await running(start)
+    broker = await start(away=True)
+    await broker.reached(job_id, JobState.UNKNOWN)
+    assert (await broker.supervisor.resolve(job_id, alive=True, by="ann")).state is JobState.UNKNOWN
+    job = await broker.supervisor.resolve(job_id, alive=False, by="ann")
+    assert (job.state, job.infra_deaths) == (JobState.QUEUED, 1)
+    assert "ann says that it is gone" in job.message
+    broker.engine.away = False
+    old = AttemptRef(broker.ledger.broker_id, job_id, 1)
+    await until_awaited(lambda: broker.supervisor.reconcile(), what="the old attempt found and killed")
+    assert not await _alive(broker, old)
+
+
+async def test_a_stop_right_after_the_start_is_heard(start: Start, tmp_path: Path) -> None:
+    broker = await start()
+    job_id = await broker.shell(f"sleep 60; touch {tmp_path}/ended")
+    await broker.reached(job_id, JobState.STARTING, JobState.RUNNING)
+    await broker.want(job_id, Intent.STOP)
+    job = await broker.ended(job_id)
+    assert (job.state, job.reason) == (JobState.STOPPED, EndReason.USER_STOP)
+    assert not (tmp_path / "ended").exists()
+
+
+async def test_a_wish_between_the_decision_to_start_and_the_start_is_heard(start: Start) -> None:
+    broker = await start(slots=1)
+    blocker = await broker.shell("sleep 60")
+    await broker.reached(blocker, JobState.RUNNING)
+    job_id = await broker.shell("echo ran; sleep 60")
+    await _starting_without_launch(broker, job_id)
+    await broker.want(job_id, Intent.STOP)
+    [active] = [each for each in await broker.ledger.active() if each.job.id == job_id]
+    stale = active.job.model_copy(update={"intent": None})
+    broker.supervisor.start(stale, active.attempt)
+    job = await broker.ended(job_id)
+    assert (job.state, job.message) == (JobState.STOPPED, f"stopped; `wyolo resume {job_id}` runs it again")
+    assert await broker.output(job_id) == ""
