@@ -113,7 +113,7 @@ class LocalAttempt:
         """See `Tail` for what a flood does to it."""
         try:
             tail = Tail(self._directory / shim.LOG_NAME, offset, self._log_keep)
-        except FileNotFoundError:
+        except OSError:  # the job has removed it, or put something else in its place
             await self.wait()
             return
         try:
@@ -269,8 +269,11 @@ def _is_ours(process: proc.Process, mark: str, session: Identity | None) -> bool
 
 
 def _read_plain(path: Path) -> bytes:
-    """A job may put anything in its directory: only a plain file of bounded size is read."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """A job may put anything in its directory: only a plain file of bounded size is read. Raises FileNotFoundError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileNotFoundError(f"{path}: {error.strerror}") from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FETCH:
