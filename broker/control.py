@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from broker.admission import Admission, Admitted
+from broker.admission.admission import Admission
+from broker.admission.admitted import Admitted
 from broker.crashpoint import crash_here
 from broker.errors import BadInput, Conflict
 from broker.ledger.ledger import Ledger
