@@ -91,28 +91,32 @@ class Run:
         if job.fence != self.attempt.fence or job.state not in ACTIVE or job.intent is None:
             return
         self._intent = job.intent
-        handle = self._handle
-        if handle is None:
-            return  # out of reach: done as soon as it is found
-        if job.intent is Intent.KILL:
-            await handle.kill()
-            return
-        if self._stopping:
+        handle = self._handle  # None: it is out of reach, and is told as soon as it is found
+        if handle is None or (self._stopping and job.intent is not Intent.KILL):
             return
         self._stopping = True
-        await handle.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(await self._grace_s(job.intent)):
-                await handle.wait()
-                return
-        _log.warning("%s did not leave in time and is killed", self.ref.name)
+        while handle is self._handle:
+            try:
+                return await self._tell(handle, job.intent)
+            except EngineUnreachable as error:
+                _log.warning("%s is told again to end: %s", self.ref.name, error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _tell(self, handle: Handle, intent: Intent) -> None:
+        if intent is not Intent.KILL:
+            await handle.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(await self._grace_s(intent)):
+                    await handle.wait()
+                    return
+            _log.warning("%s did not leave in time and is killed", self.ref.name)
         await handle.kill()
 
     async def _follow(self) -> None:
         handle = await self._begin()
         if handle is None:
             return
-        self._handle = handle
+        self._handle, self._stopping = handle, False
         self.settled.set()
         ended = asyncio.ensure_future(handle.wait())
         if self._intent is not None:
@@ -121,6 +125,7 @@ class Run:
             await self._hear_out(handle, ended)
             await self._conclude(handle, await ended)
         finally:
+            self._handle = None
             ended.cancel()
 
     async def _begin(self) -> Handle | None:

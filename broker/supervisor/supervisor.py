@@ -187,6 +187,7 @@ class Supervisor:
         task = self._tasks.create_task(_edge(work, name), name=name)
         self._own.add(task)
         task.add_done_callback(self._own.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began
 
 
 def jobs_directory(settings: Settings) -> Path:
