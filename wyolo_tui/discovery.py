@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 ADDRESS_NAME = "broker.json"  # url, pid: written by the broker when it listens, removed when it ends
 KEY_NAME = "key"
+LOCK_NAME = "broker.lock"  # its holder's pid
 OUTPUT_NAME = "broker.out"  # what a background broker printed; what it logs is in broker.log
 DEFAULT_PORT = 23450
 START_S = 20.0
 STOP_S = 15.0
 STEP_S = 0.05
+
+_started: list[subprocess.Popen[bytes]] = []  # looked after while we live: one that has died must not look alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
         address = _left(folder)
         if address is not None and await answers(address):
             return address, address.pid == child.pid
-        if child.poll() is not None and address is None:
+        if child.poll() is not None and address is None and not _held(folder):
             break
         await asyncio.sleep(STEP_S)
     said = _last_line(folder / OUTPUT_NAME)
@@ -129,7 +132,7 @@ async def stop(address: Address) -> None:
 def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        output = os.open(folder / OUTPUT_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        output = os.open(folder / OUTPUT_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError as error:
         raise BrokerOut(f"no broker can be started: {folder} cannot be written ({error.strerror})") from error
     try:
@@ -190,7 +193,17 @@ def _key(folder: Path) -> str:
         return ""
 
 
+def _held(folder: Path) -> bool:
+    """Whether another broker has begun to start there."""
+    try:
+        return _alive(int(json.loads((folder / LOCK_NAME).read_text())["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _alive(pid: int | None) -> bool:
+    for child in _started:
+        child.poll()
     if pid is None:
         return True
     try:
