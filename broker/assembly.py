@@ -85,6 +85,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
             if redis is not None:
                 await redis.tried.wait()
             await fleet.seen.wait()  # GPUs are known once they were measured
+            scheduler.wake()
             found = await supervisor.adopt()
             if found:
                 log.info("%d attempts of an earlier broker were found again", found)
