@@ -25,6 +25,7 @@ class Hearing:
         self._means = means
         self._attempt = attempt
         self._trains = job.kind == "train"
+        self._job = job
         self._task_id = job.task_id or str(job.id)
         self._log_keep = means.settings.log_keep_mib * 1024 * 1024
         self._times = TimeIndex(Path(attempt.directory))
@@ -37,6 +38,7 @@ class Hearing:
             epoch=job.epoch,
             epochs=job.epochs,
         )
+        self._ended = False
         self.last_lines: deque[str] = deque(maxlen=20)
         self.progress: Progressed | None = None  # newest
 
@@ -67,6 +69,7 @@ class Hearing:
 
     async def complete(self, handle: Handle) -> None:
         """It has ended: take in what the log did not show, and say what nobody can tell any more."""
+        self._ended = True
         if self._trains:
             await self._fill(handle)
             if self.account.missing or self.account.malformed:
@@ -77,7 +80,7 @@ class Hearing:
         """Record what is not in the ledger yet. Raises what `Ledger.record` raises."""
         if self.account.unrecorded:
             what = self.account.recorded()
-            await self._means.ledger.record(what)
+            await self._means.ledger.record(what, last=self._ended)
             self.account.settle(what)
             self._recorded_at = asyncio.get_running_loop().time()
 
@@ -91,7 +94,8 @@ class Hearing:
             self.account.missing += event.n - self.account.last_event - 1
         if (seen := self._add(event)) is not None:
             self._means.bus.publish(seen)
-        self._means.mirror.progress(self._task_id, live.fields(self.account, self._attempt, self._means.clock()))
+        now = self._means.clock()
+        self._means.mirror.progress(self._task_id, live.fields(self._job, self.account, self._attempt, now))
 
     async def _fill(self, handle: Handle, before: int | None = None) -> None:
         """The events that the log does not show, from the file that the trainer keeps of them."""
