@@ -94,6 +94,7 @@ class Control:
             raise BadInput(refused[:50], next(read.code for read in admitted if read.spec is None))
         jobs = [_new(read, request) for read, request in zip(admitted, requests, strict=True)]
         made = await self._ledger.submit(jobs, by, key, _digest(requests) if key is not None else "")
+        crash_here("after-submit-commit")
         self._wake()
         return [submitted.id for submitted in made]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from broker.admission.admitted import Admitted
-from broker.admission.checks import Checks, Programs
+from broker.admission.checks import Checks
 from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, JobSpec
 from broker.settings import Settings
@@ -33,13 +33,12 @@ class Admission:
     ) -> list[Admitted]:
         """In the order given."""
         loop = asyncio.get_running_loop()
-        programs: Programs = {}
         read: dict[int, Admitted] = {}
         reading: dict[int, asyncio.Future[Admitted]] = {}
         for number, request in enumerate(requests):
             spec = request.spec
             if spec is not None and isinstance(spec.work, CommandWork) and not request.set and request.config is None:
-                read[number] = self._checks.finish(spec, request, by, programs)
+                read[number] = self._checks.finish(spec, request, by)
             else:
                 reading[number] = loop.run_in_executor(self._readers, self._read, request, base, by)
         for number, future in reading.items():

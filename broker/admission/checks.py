@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from broker.protocol.job import CommandWork, JobSpec
 from broker.protocol.text import harmless
 from broker.settings import Settings
 
-Programs = dict[tuple[str, str | None, str | None], Finding | None]  # argv[0], cwd, PATH: what `unstartable` said
+Program = tuple[str, str | None, str | None]  # argv[0], cwd, PATH
+TRUSTED_S = 2.0  # a program that was found is believed to be there for so long
+KEPT = 1024  # programs
 _LENGTHS = {"name": 200, "user": 100, "task_id": 200}  # characters, as in JobSpec
 
 
 class Checks:
     def __init__(self, settings: Settings) -> None:
         self._nodes = [node.name for node in settings.nodes]
+        self._startable: dict[Program, float] = {}  # until when, monotonic seconds
 
-    def finish(self, spec: JobSpec, request: SubmitRequest, by: str, programs: Programs) -> Admitted:
+    def finish(self, spec: JobSpec, request: SubmitRequest, by: str) -> Admitted:
         """The request's own fields over what was read; then what can be checked without reading any data."""
         findings = Findings()
         changes: dict[str, Any] = {"name": request.name or spec.name or default_name(spec)}
@@ -39,17 +43,28 @@ class Checks:
             findings.error("resources.node", f"no node is called `{spec.resources.node}`", hint)
         if isinstance(spec.work, CommandWork):
             asked = (spec.work.argv[0], spec.work.cwd, spec.work.env.get("PATH"))
-            if asked not in programs:
-                programs[asked] = unstartable(*asked)
-            if (wrong := programs[asked]) is not None:
+            if (wrong := self._unstartable(asked)) is not None:
                 findings.error(wrong.where, wrong.message, wrong.hint)
         return Admitted(None if findings.failed else spec.model_copy(update=changes), findings.all())
+
+    def _unstartable(self, asked: Program) -> Finding | None:
+        """Looking costs several calls of the kernel, and thousands of jobs often name one program."""
+        now = time.monotonic()
+        if self._startable.get(asked, 0.0) > now:
+            return None
+        wrong = unstartable(*asked)
+        if wrong is None:
+            if len(self._startable) >= KEPT:
+                self._startable.clear()
+            self._startable[asked] = now + TRUSTED_S
+        return wrong
 
 
 def default_name(spec: JobSpec) -> str:
     """What a job without a name is called: 'yolov8n fruit', 'python prep.py'."""
     if isinstance(spec.work, CommandWork):
-        name = " ".join([Path(spec.work.argv[0]).name, *spec.work.argv[1:4]])
+        program, *words = spec.work.argv[:4]
+        name = " ".join([program.rpartition("/")[2], *words])
     else:
         data = Path(str(spec.work.args.get("data", "")))
         folder = data.parent if data.name in {"data.yaml", "data.yml"} else data

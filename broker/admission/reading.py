@@ -27,7 +27,7 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
     if found.spec is None:
         return Admitted(None, said)
     spec = found.spec if origin is None else found.spec.model_copy(update={"trial_number": origin.trial_number})
-    admitted = checks.finish(spec, request, by, {})
+    admitted = checks.finish(spec, request, by)
     if admitted.spec is None or not isinstance(spec.work, TrainWork):
         return Admitted(admitted.spec, [*said, *admitted.findings])
     outside = _outside(spec.work, settings)
