@@ -127,6 +127,7 @@ async def stop(address: Address) -> None:
         if time.monotonic() > deadline:
             raise BrokerOut(f"process {pid} was asked to end and has not in {STOP_S:.0f} s: kill -9 {pid} ends it")
         await asyncio.sleep(STEP_S)
+    _reap()
 
 
 def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -201,9 +202,13 @@ def _held(folder: Path) -> bool:
         return False
 
 
-def _alive(pid: int | None) -> bool:
+def _reap() -> None:
     for child in _started:
         child.poll()
+
+
+def _alive(pid: int | None) -> bool:
+    _reap()
     if pid is None:
         return True
     try:
