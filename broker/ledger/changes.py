@@ -89,6 +89,8 @@ def _check(change: Change, job: Job) -> None:
         raise ValueError("a job starts with an AttemptStart, and only then")
     if change.expect is not None and job.state not in change.expect:
         raise Conflict(_refusal(change, job, change.expect))
+    if change.wish not in {"any", job.intent}:
+        raise Conflict(f"job {job.id} is to {job.intent or 'go on'}: {change.verb} was decided before that was asked")
     if change.to is not None and change.to not in TRANSITIONS[job.state]:
         raise Conflict(_refusal(change, job, frozenset(s for s in JobState if change.to in TRANSITIONS[s])))
     if change.spec is not None and job.state in ACTIVE:

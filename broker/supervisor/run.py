@@ -64,9 +64,10 @@ class Run:
                 await self._follow()
             except EngineUnreachable as error:
                 await self._guard(self._lost_sight(str(error)))
-            except (StaleFence, NotFound) as error:
-                _log.warning("%s is no longer ours: %s", self.ref.name, error)
-                return
+            except (Conflict, NotFound) as error:  # a person has resolved it, another attempt took over, it was removed
+                _log.warning("%s: %s", self.ref.name, error)
+                if not await self._guard(self._still_ours()):
+                    return
             except LedgerFull as error:
                 _log.warning("%s goes on; what it says is written down later: %s", self.ref.name, error)
             except Exception:
@@ -223,7 +224,13 @@ class Run:
         now = self._means.clock()
         update = AttemptUpdate(ended_at=now, reason=EndReason.INTERRUPTED, message=why)
         not_before = None if self._adopted else now + timedelta(seconds=RETRY_S)
-        await self._advance("requeue", to=JobState.QUEUED, message=why, not_before=not_before, attempt=update)
+        try:
+            await self._advance(
+                "requeue", to=JobState.QUEUED, wish=None, message=why, not_before=not_before, attempt=update
+            )
+        except Conflict as error:
+            await self._hear_late_wish(error, None)
+            await self._decide(Exit(None), None)
 
     async def _conclude(self, handle: Handle, exit: Exit) -> None:
         result = None
@@ -257,9 +264,19 @@ class Run:
             backoff_s=settings.backoff_s,
             jitter=random.random(),
         )
-        await self._end(judge(ending), exit)
+        try:
+            await self._end(judge(ending), exit, ending.intent)
+        except Conflict as error:
+            await self._hear_late_wish(error, ending.intent)
+            await self._decide(exit, result, lost)
 
-    async def _end(self, verdict: Verdict, exit: Exit) -> None:
+    async def _hear_late_wish(self, conflict: Conflict, heard: Intent | None) -> None:
+        """What was asked before the way back into the queue was written down counts. Raises the conflict when that is
+        not why it came. `heard`: the wish that was known."""
+        if not await self._still_ours() or self._intent is heard:
+            raise conflict
+
+    async def _end(self, verdict: Verdict, exit: Exit, heard: Intent | None = None) -> None:
         rank = None
         if verdict.reason is EndReason.PREEMPTED:
             _, last = await self._means.ledger.bounds(self.job.priority)
@@ -276,6 +293,7 @@ class Run:
             await self._advance(
                 _VERBS[verdict.to],
                 to=verdict.to,
+                wish=heard if verdict.to is JobState.QUEUED else "any",
                 reason=verdict.reason,
                 message=verdict.message,
                 not_before=verdict.not_before,
