@@ -32,7 +32,7 @@ LEAVING_S = 60.0  # virtual
 
 
 class SteppedWriter(Writer):
-    """The ledger's writer with the event loop in place of its thread. `abandon` is kill -9: what was committed stays."""
+    """The ledger's writer, with the event loop for its thread. `abandon` is kill -9: what was committed stays."""
 
     def __init__(
         self, db: sqlite3.Connection, path: Path, bus: Bus, clock: Callable[[], datetime], loop: VirtualLoop

@@ -3,16 +3,16 @@
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.control import Control
-from broker.protocol.api import MoveRequest, ResolveRequest
+from broker.protocol.api import MoveRequest
 from broker.protocol.job import Job, JobState, Priority
 from tests.simulator import oracle
-from tests.simulator.life import make_template
 from tests.simulator.process import Fate
 from tests.simulator.world import Submission, Verb, World, command, training
 
@@ -22,25 +22,41 @@ NODES = st.sampled_from(["alpha", "beta"])
 SOON = st.sampled_from([0.01, 0.3, 1.0, 2.5, 6.0, 20.0])  # seconds
 STEPS = st.integers(0, 60)
 FATES: st.SearchStrategy[Fate] = st.sampled_from(["complete", "fail", "die", "killed", "oom", "no result"])
-MEMORY = Path("/dev/shm")
+
+
+@dataclass(slots=True)
+class Tally:
+    interleavings: int = 0
+    crashes: int = 0
+    started: int = 0  # processes
+    seconds: float = 0.0  # virtual
+
+    def told(self, seconds: float) -> str:
+        return (
+            f"{self.interleavings:,} interleavings in {seconds:.0f} s ({self.interleavings * 60 / seconds:,.0f} a "
+            f"minute): {self.started:,} processes, {self.crashes:,} brokers killed, {self.seconds / 3600:,.1f} h"
+        )
 
 
 class Simulator(RuleBasedStateMachine):
-    interleavings = 0
-    crashes = 0
-    started = 0
-    seconds = 0.0  # virtual
+    room: Path  # where data directories are made
+    tally = Tally()
 
     def __init__(self) -> None:
         super().__init__()
-        self.home = Path(tempfile.mkdtemp(prefix="wyolo-", dir=MEMORY if MEMORY.is_dir() else None))
-        make_template(self.home / "empty.db")
-        self.world: World = None  # type: ignore[assignment]
+        self.home = Path(tempfile.mkdtemp(dir=self.room))
+        self.begun = False
+
+    @classmethod
+    def template(cls) -> Path:
+        """An empty ledger."""
+        return cls.room / "empty.db"
 
     @initialize(seed=st.integers(0, 1 << 30), trainings=st.integers(0, 3), commands=st.integers(0, 2))
     def begin(self, seed: int, trainings: int, commands: int) -> None:
         """`seed`: of every latency and every fate; 0: no latency."""
-        self.world = World(self.home, self.home / "empty.db", seed)
+        self.world = World(self.home, self.template(), seed)
+        self.begun = True
         for number in range(trainings + commands):
             self.submit(number < trainings, keyed=number % 2 == 0, hold=False, priority=Priority.NORMAL, epochs=3)
 
@@ -203,7 +219,7 @@ class Simulator(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if self.world is not None:
+            if self.begun:
                 try:
                     oracle.at_the_end(self.world)
                 except AssertionError as error:
@@ -216,7 +232,7 @@ class Simulator(RuleBasedStateMachine):
             shutil.rmtree(self.home)
 
     def _count(self) -> None:
-        Simulator.interleavings += 1
-        Simulator.crashes += self.world.crashes
-        Simulator.started += len(self.world.processes())
-        Simulator.seconds += self.world.loop.time()
+        self.tally.interleavings += 1
+        self.tally.crashes += self.world.crashes
+        self.tally.started += len(self.world.processes())
+        self.tally.seconds += self.world.loop.time()

@@ -137,7 +137,7 @@ def _is_where_it_should(world: World, job: Job, attempts: list[Attempt]) -> None
             _agree(world, last is not None and last.exit is not None and not last.succeeded, f"{what}: {last}")
         case _:
             _agree(world, False, f"{what} at the end")
-    if last is not None and last.succeeded and job.kind == "train":
+    if last is not None and last.succeeded and job.kind == "train" and (job.id, job.fence) not in world.given_up:
         _agree(world, job.state is JobState.COMPLETED, f"{what}, and its last attempt succeeded")
 
 
@@ -180,7 +180,7 @@ def _ran_once(world: World, job: Job, attempts: list[Attempt]) -> None:
     for attempt in attempts[:-1]:
         process = world.process(job.id, attempt.fence)
         again = _asked(world, job.id, "resume") or (job.kind == "command" and _asked(world, job.id, "preempt"))
-        if process is not None and process.succeeded:
+        if process is not None and process.succeeded and (job.id, attempt.fence) not in world.given_up:
             _agree(world, bool(again), f"attempt {attempt.fence} of job {job.id} succeeded, and it ran again")
 
 

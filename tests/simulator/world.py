@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from broker.control import Control
 from broker.errors import BadInput, Conflict, NotFound
@@ -54,10 +54,9 @@ class World:
             "alpha": Node("alpha", self.loop, self.mood, self.damaged, self._started, slots=2),
             "beta": Node("beta", self.loop, self.mood, self.damaged, self._started, slots=2, gpus=("GPU-b",)),
         }
-        self.settings = Settings(
-            data_dir=home, preflight=False, backoff_s=3, grace_s=5, max_infra_deaths=3,
-            nodes=[NodeSettings(name=node.name, slots=node.slots) for node in self.nodes.values()],
-        )  # fmt: skip
+        nodes = [NodeSettings.model_validate({"name": node.name, "slots": node.slots}) for node in self.nodes.values()]
+        values: dict[str, Any] = {"data_dir": home, "nodes": nodes, "preflight": False, "backoff_s": 3, "grace_s": 5}
+        self.settings = Settings(**values)
         new_home(home, template)
         self.ledger = schema.open_reader(home / LEDGER)
         self.broken: list[str] = []
