@@ -24,7 +24,10 @@ async def raised(tmp_path: Path) -> AsyncIterator[Raise]:
 
     yield one
     for scene in scenes:
-        await _put_away(scene.daemon)
+        try:
+            await _put_away(scene.daemon)
+        finally:
+            scene.kill_redis()  # of a broker that had to be killed
 
 
 @pytest.fixture

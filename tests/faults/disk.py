@@ -14,7 +14,10 @@ def small_disk(path: Path, mib: int) -> Generator[Path]:
     """Skips, with the reason, where it cannot be mounted; fails there under WYOLO_CI=1."""
     path.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "tmpfs", path], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode != 0:
         why = f"a full disk needs a tmpfs, and mounting one is refused here: {made.stderr.strip()}"

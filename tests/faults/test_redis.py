@@ -1,4 +1,4 @@
-"""Redis dies, forgets, stands still or has no disk: submissions are answered all the same, and then everything goes on."""
+"""Redis dies, forgets, stands still or has no disk: submissions are answered all the same, and everything goes on."""
 
 import shutil
 import time
