@@ -6,7 +6,6 @@ Starts one in the background where there is none: in a session of its own, so th
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -105,7 +104,10 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
     while time.monotonic() < deadline:
         address = _left(folder)
         if address is not None and await answers(address):
-            return address, address.pid == child.pid
+            new = address.pid == child.pid
+            if not new:  # another was faster: ours finds the directory locked, and ends
+                await asyncio.to_thread(child.wait)
+            return address, new
         if child.poll() is not None and address is None and not _held(folder):
             break
         await asyncio.sleep(STEP_S)
@@ -118,15 +120,23 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
 
 async def stop(address: Address) -> None:
     """Returns when a broker of this machine has ended; its jobs go on. Raises BrokerOut when it does not end."""
-    pid = address.pid
-    if pid is None or not _is_broker(pid):
-        raise BrokerOut(f"no broker runs on {address.data_dir}: process {pid} is something else by now")
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_S
-    while _is_broker(pid):
-        if time.monotonic() > deadline:
-            raise BrokerOut(f"process {pid} was asked to end and has not in {STOP_S:.0f} s: kill -9 {pid} ends it")
-        await asyncio.sleep(STEP_S)
+    import psutil
+
+    try:
+        process = psutil.Process(address.pid)
+        if address.pid is None or "broker" not in process.cmdline():
+            raise BrokerOut(f"no broker runs on {address.data_dir}: process {address.pid} is something else by now")
+        process.terminate()
+        deadline = time.monotonic() + STOP_S
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                said = f"process {process.pid} was asked to end and has not in {STOP_S:.0f} s"
+                raise BrokerOut(said, f"kill -9 {process.pid} ends it; nothing is lost, running jobs go on")
+            await asyncio.sleep(STEP_S)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied as error:
+        raise BrokerOut(f"process {address.pid} is not ours to end", "whoever started it can") from error
     _reap()
 
 
@@ -218,16 +228,6 @@ def _alive(pid: int | None) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _is_broker(pid: int) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and "broker" in process.cmdline()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def _last_line(path: Path) -> str:
