@@ -149,7 +149,11 @@ def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     try:
         # -P: a folder named broker in the current directory is not what is meant
         command = [sys.executable, "-P", "-m", "broker", "--data-dir", str(folder), *flags, *_other_port(flags)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        _started.append(child)
+        return child
     finally:
         os.close(output)
 
