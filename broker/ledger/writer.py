@@ -19,6 +19,7 @@ from broker.errors import LedgerFull
 from broker.ledger.ballast import Ballast, disk_full
 from broker.ledger.following import followed
 from broker.ledger.rows import micros
+from broker.ledger.wal import Wal
 from broker.protocol.event import FollowerEvent
 from broker.protocol.job import JobState
 
@@ -28,7 +29,6 @@ Mark = tuple[int, int, int, int]
 WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work in one commit
-_CHECKPOINT_BYTES = 8 * 1024 * 1024  # of the write-ahead log, then it is copied into the ledger
 
 
 class Transaction:
@@ -91,7 +91,8 @@ class Writer:
     def __init__(self, db: sqlite3.Connection, path: Path, bus: Bus, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
-        self._wal = path.with_name(path.name + "-wal")
+        self._folder = path.parent
+        self._wal = Wal(path)
         self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._tx = Transaction(db, bus)
@@ -126,7 +127,7 @@ class Writer:
             group, going = self._next_group()
             if group:
                 self._answer_all(group)
-                self._copy_wal_when_long()
+                self._wal.committed(self._db)
         self._db.close()
         self._later(self._stopped.set)
 
@@ -226,7 +227,7 @@ class Writer:
         return outcome
 
     def _disk_full(self, error: sqlite3.Error) -> bool:
-        return disk_full(error, self._wal.parent)
+        return disk_full(error, self._folder)
 
     def _answer(self, outcomes: Sequence[_Outcome], events: Sequence[FollowerEvent], seq: int, read_only: bool) -> None:
         """In the event loop: followers first, so that who asked finds the change already told."""
@@ -240,13 +241,6 @@ class Writer:
                 outcome.future.set_result(outcome.value)
             else:
                 outcome.future.set_exception(outcome.error)
-
-    def _copy_wal_when_long(self) -> None:
-        try:
-            if self._wal.stat().st_size > _CHECKPOINT_BYTES:
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except (OSError, sqlite3.Error):
-            return  # nothing is lost: it is tried again after the next group
 
     def _later(self, callback: Callable[..., object], *args: Any) -> None:
         try:
