@@ -246,6 +246,13 @@ async def test_a_move_beside_a_job_that_does_not_wait_is_refused(given: Setting)
         await given.control.move(waiting, MoveRequest())
 
 
+async def test_a_rerun_is_checked_again(given: Setting) -> None:
+    job_id = await given.at(JobState.FAILED, JobSpec(work=CommandWork(argv=["/gone/program"])))
+    with pytest.raises(BadInput, match="no file /gone/program"):
+        await given.control.rerun(job_id)
+    assert [job.id for job in (await given.ledger.jobs()).jobs] == [job_id]
+
+
 async def test_submitting_wakes_the_scheduler_once_for_each_new_job(given: Setting) -> None:
     request = SubmitRequest(spec=COMMAND)
     job, fresh = await given.control.submit(request, key="k")
