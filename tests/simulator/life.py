@@ -3,9 +3,9 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,12 @@ from broker.bus import Bus
 from broker.control import Control
 from broker.engines.base import Engine
 from broker.ledger import schema
-from broker.ledger.ballast import SIZE
+from broker.ledger.ballast import SIZE, Ballast
 from broker.ledger.ledger import Ledger
 from broker.ledger.readers import Readers
 from broker.ledger.writer import Transaction, Writer
+from broker.protocol.event import JobChanged, JobRemoved
+from broker.protocol.job import Job
 from broker.scheduler.rooms import Condition
 from broker.scheduler.scheduler import Scheduler
 from broker.settings import Settings
@@ -29,17 +31,44 @@ from tests.simulator.loop import InOrder, VirtualLoop
 T = TypeVar("T")
 LEDGER = "ledger.db"
 LEAVING_S = 60.0  # virtual
+SPARE_COMMITS = 40
+
+
+@dataclass(slots=True)
+class Disk:
+    """Where the ledger lies."""
+
+    full: bool = False
+    spare: int = 0  # commits that the ballast's space allows still
+
+
+class _Ballast(Ballast):
+    """Takes up no space."""
+
+    def __init__(self, ledger: Path, disk: Disk) -> None:
+        super().__init__(ledger)
+        self._disk = disk
+        self._there = True
+
+    def restore(self) -> bool:
+        self._there = self._there or not self._disk.full
+        return not self._disk.full
+
+    def drop(self) -> bool:
+        there, self._there = self._there, False
+        self._disk.spare += SPARE_COMMITS if there else 0
+        return there
 
 
 class SteppedWriter(Writer):
     """The ledger's writer, with the event loop for its thread. `abandon` is kill -9: what was committed stays."""
 
-    def __init__(
-        self, db: sqlite3.Connection, path: Path, bus: Bus, clock: Callable[[], datetime], loop: VirtualLoop
-    ) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, bus: Bus, *, loop: VirtualLoop, disk: Disk) -> None:
+        self._disk = disk
         self._turns, self._answers = InOrder(loop), InOrder(loop)
         self._abandoned = False
-        super().__init__(db, path, bus, clock)
+        super().__init__(db, path, bus, loop.utc)
+        self._ballast = _Ballast(path, disk)
 
     def put(self, work: Callable[[Transaction], T], vital: bool = False) -> "asyncio.Future[T]":
         if self._abandoned:
@@ -59,6 +88,15 @@ class SteppedWriter(Writer):
     def _run(self) -> None:
         return
 
+    def _commit(self, group: Sequence[Any]) -> list[Any]:
+        if group and self._disk.full:
+            if not self._disk.spare:
+                error = sqlite3.OperationalError("the simulated disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            self._disk.spare -= 1
+        return super()._commit(group)
+
     def _turn(self) -> None:
         if self._abandoned or self._items.empty():
             return
@@ -74,14 +112,18 @@ class SteppedWriter(Writer):
 
 
 class Life:
-    def __init__(self, settings: Settings, loop: VirtualLoop, redis: Redis, nodes: Mapping[str, Node]) -> None:
-        self._settings, self._loop, self._redis, self._nodes = settings, loop, redis, nodes
+    def __init__(
+        self, settings: Settings, loop: VirtualLoop, disk: Disk, redis: Redis, nodes: Mapping[str, Node]
+    ) -> None:
+        self._settings, self._loop, self._disk, self._redis, self._nodes = settings, loop, disk, redis, nodes
         self._dead = False
         self._writer: SteppedWriter | None = None
         self._readers = Readers(settings.data_dir / LEDGER)
         self._control: asyncio.Future[Control] = loop.create_future()
         self._task = loop.create_task(self._live(), name="broker")
         self.requests: set[asyncio.Task[None]] = set()
+        self.followed: dict[int, Job] = {}  # as a follower sees it
+        self.waits_for: Callable[[int], str] = lambda _: ""
 
     @property
     def alive(self) -> bool:
@@ -89,10 +131,12 @@ class Life:
 
     async def _live(self) -> None:
         settings, bus = self._settings, Bus()
+        following = self._loop.create_task(self._follow(bus), name="follower")
         path = settings.data_dir / LEDGER
         async with AsyncExitStack() as stack:
+            stack.callback(following.cancel)
             db, broker_id = schema.open_ledger(path)
-            self._writer = SteppedWriter(db, path, bus, self._loop.utc, self._loop)
+            self._writer = SteppedWriter(db, path, bus, loop=self._loop, disk=self._disk)
             ledger = Ledger(self._writer, self._readers, broker_id)
             stack.push_async_callback(ledger.close)
             queue = FakeQueue(self._redis, self._loop, lambda: self.alive)
@@ -112,9 +156,21 @@ class Life:
                 ledger=ledger, admission=admission, supervisor=supervisor, wake=scheduler.wake,
                 jobs_dir=jobs_directory(settings), forecast=scheduler.forecast,
             )  # fmt: skip
+            self.waits_for = scheduler.waits_for
             self._control.set_result(control)
             await supervisor.adopt()
             await scheduler.run()
+
+    async def _follow(self, bus: Bus) -> None:
+        seq = 0
+        async for event in bus.subscribe(capacity=1 << 20):
+            if event.seq:
+                assert event.seq > seq, f"event {event.seq} was told after {seq}"
+                seq = event.seq
+            if isinstance(event, JobChanged):
+                self.followed[event.job.id] = event.job
+            elif isinstance(event, JobRemoved):
+                self.followed.pop(event.job_id, None)
 
     def _condition(self, name: str) -> Condition:
         return Condition("cannot be reached" if self._nodes[name].known_lost else "")

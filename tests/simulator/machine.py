@@ -130,6 +130,17 @@ class Simulator(RuleBasedStateMachine):
         if unknown:
             self.world.resolve(unknown[which % len(unknown)])
 
+    @rule(name=NODES, before=SOON, after=st.sampled_from([0.0, 0.01, 0.3, 4.0]))
+    def lose_node_and_say_so(self, name: str, before: float, after: float) -> None:
+        """Its power is cut, somebody says so of its jobs, and it comes back."""
+        self.world.nodes[name].cut_power()
+        self.world.loop.pass_time(before)
+        for job in self.world.jobs():
+            if job.state is JobState.UNKNOWN and job.node == name:
+                self.world.resolve(job)
+        self.world.loop.pass_time(after)
+        self.world.nodes[name].find()
+
     def _want(self, verb: Verb, which: int, act: Callable[[Control, int], Awaitable[Job | None]]) -> None:
         ids = self.world.job_ids()
         if ids:
@@ -190,6 +201,10 @@ class Simulator(RuleBasedStateMachine):
     @rule(forgetful=st.sampled_from([0.0, 0.3]), stale=st.sampled_from([0.0, 0.5]))
     def trouble_redis(self, forgetful: float, stale: float) -> None:
         self.world.redis.forgetful, self.world.redis.stale = forgetful, stale
+
+    @rule(full=st.booleans())
+    def fill_disk(self, full: bool) -> None:
+        self.world.disk.full = full
 
     @rule(name=NODES, frozen=st.booleans())
     def lose_node(self, name: str, frozen: bool) -> None:

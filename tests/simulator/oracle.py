@@ -61,6 +61,7 @@ def at_the_end(world: World) -> None:
 
 
 def _heal(world: World) -> None:
+    world.disk.full = False
     world.redis.down = False
     world.redis.forgetful = world.redis.stale = 0.0
     for node in world.nodes.values():
@@ -88,6 +89,12 @@ def _is_settled(world: World) -> bool | str:
         return f"the outbox holds {outbox}"
     if queued != world.redis.in_order():
         return f"queued are {queued}, Redis has {world.redis.in_order()}"
+    if silent := [job_id for job_id in queued if not world.life.waits_for(job_id)]:
+        return f"nobody says why {silent} wait"
+    told = {job_id: job.state for job_id, job in world.life.followed.items()}
+    are = {job.id: job.state for job in world.jobs()}
+    if told.items() - are.items():
+        return f"followers were told {told}, jobs are {are}"
     return True
 
 
@@ -186,14 +193,20 @@ def _ran_once(world: World, job: Job, attempts: list[Attempt]) -> None:
 
 def _epochs_are_complete(world: World, job: Job) -> None:
     table = reads.metrics(world.ledger, job.id, (), None)
-    there = list(range(1, len(table.epochs) + 1))
-    _agree(world, table.epochs == there, f"job {job.id} has epochs {table.epochs}")
-    if job.state is JobState.COMPLETED:
-        _agree(world, len(there) == job.epochs, f"job {job.id} completed with {len(there)} of {job.epochs} epochs")
+    last = job.epochs if job.state is JobState.COMPLETED else max(table.epochs, default=0)
+    missing = set(range(1, last + 1)) - set(table.epochs) - _unheard(world, job)
+    _agree(world, not missing, f"job {job.id} ({job.state}) has epochs {table.epochs} of {last}")
+    _agree(world, len(set(table.epochs)) == len(table.epochs) <= last, f"job {job.id} has epochs {table.epochs}")
     for row, epoch in enumerate(table.epochs):
         process = world.process(job.id, table.attempts[row])
         heard, said = table.columns["loss"][row], _value(process, epoch)
         _agree(world, heard == said, f"epoch {epoch} of job {job.id} is {heard} in the ledger, it was {said}")
+
+
+def _unheard(world: World, job: Job) -> set[int]:
+    """Epochs of attempts that were given up: what they said last was never to be heard."""
+    given_up = [world.process(job.id, fence) for job_id, fence in world.given_up if job_id == job.id]
+    return {epoch for process in given_up if process is not None for epoch in process.values}
 
 
 def _value(process: Process | None, epoch: int) -> float | None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from broker.control import Control
-from broker.errors import BadInput, Conflict, NotFound
+from broker.errors import BadInput, Conflict, LedgerFull, NotFound
 from broker.ledger import reads, schema
 from broker.protocol.api import ResolveRequest, SubmitRequest
 from broker.protocol.job import ACTIVE, CommandWork, Job, JobSpec, JobState, Priority, TrainWork
 from broker.settings import NodeSettings, Settings
 from tests.simulator.fake_engine import Node
 from tests.simulator.fake_queue import Redis
-from tests.simulator.life import LEDGER, Life, new_home
+from tests.simulator.life import LEDGER, Disk, Life, new_home
 from tests.simulator.loop import VirtualLoop
 from tests.simulator.process import Mood, Process
 
@@ -49,6 +49,7 @@ class World:
         self.loop.set_exception_handler(self._unhandled)
         self.mood = Mood()
         self.damaged: set[str] = set()
+        self.disk = Disk()
         self.redis = Redis()
         self.nodes = {
             "alpha": Node("alpha", self.loop, self.mood, self.damaged, self._started, slots=2),
@@ -78,7 +79,7 @@ class World:
     def begin(self) -> None:
         if self.life is None:
             self.note("a broker starts")
-            self.life = Life(self.settings, self.loop, self.redis, self.nodes)
+            self.life = Life(self.settings, self.loop, self.disk, self.redis, self.nodes)
 
     def crash(self) -> None:
         if self.life is not None:
@@ -145,7 +146,7 @@ class World:
         async def answered(control: Control) -> None:
             try:
                 await say(control)
-            except (NotFound, Conflict, BadInput) as error:
+            except (NotFound, Conflict, BadInput, LedgerFull) as error:
                 self.note(f"{what} is refused: {error}")
             except Exception as error:
                 self.breaks(f"{what} raised {error!r}")
