@@ -9,12 +9,13 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.widget import Widget
+from textual.widgets import Input, TextArea
 
 from wyolo_tui.board import Change
 from wyolo_tui.commands import PLACES, Candidate, Command, CommandError, complete, parse
-from wyolo_tui.keymap import KEYS, bindings
+from wyolo_tui.keymap import KEYS, OPENS_PROMPT, bindings
 from wyolo_tui.present import Cell
-from wyolo_tui.widgets.bars import KeyBar, TopBar
+from wyolo_tui.widgets.bars import NARROW, KeyBar, TopBar
 from wyolo_tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ class Page(Screen[None]):
     @property
     def cockpit(self) -> "WyoloApp":
         return cast("WyoloApp", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where a text is written, the keys that open the prompt are letters like any other."""
+        return action not in OPENS_PROMPT or not isinstance(self.focused, Input | TextArea)
+
+    @property
+    def narrow(self) -> bool:
+        return self.cockpit.size.width < NARROW
 
     @property
     def prompt(self) -> Prompt:

@@ -96,7 +96,7 @@ class Prompt(Vertical):
         self.query_one("#sign", Static).update(Text(sign, self.palette["key"]))
         line.value = text
         line.cursor_position = len(text)
-        line.focus()
+        self.screen.set_focus(line)  # now: `focus()` would leave the next keys to whoever has it
         self.say(hint)
         self._offer(text)
 
