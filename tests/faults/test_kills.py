@@ -95,8 +95,11 @@ async def test_twenty_jobs_each_end_once_with_every_line_under_random_kills(scen
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_a_thousand_kills(scene: Scene) -> None:
+    """WYOLO_KILLS and WYOLO_SEED say how many, and which."""
     seed = int(os.environ.get("WYOLO_SEED", "0")) or random.randrange(1, 1 << 32)
+    kills = int(os.environ.get("WYOLO_KILLS", "1000"))
     print(f"seed {seed}: WYOLO_SEED={seed} repeats it")
     storm = Storm(scene, seed)
-    await storm.blow(kills=1000, most_jobs=1_000_000)
+    await storm.blow(kills, most_jobs=1_000_000)
+    print(f"{kills} kills, {len(storm.jobs)} jobs")
     await _after(storm, scene)
