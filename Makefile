@@ -25,10 +25,6 @@ $(BIN)/uv:
 	@$(UV) --editable '.[train,dev]'
 	@touch $@
 
-.venv/.bench: .venv/.dev
-	@$(UV) --editable '.[train,dev,bench]'
-	@touch $@
-
 apt: # Debian's packages for the tests, where we are root
 	@.ci/apt redis-server tmux gcc libc6-dev
 
@@ -51,7 +47,7 @@ format: .venv/.dev ## let ruff mend what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: .venv/.bench ## the numbers of docs/benchmarks.md
+bench: .venv/.dev ## the numbers of docs/benchmarks.md
 	@.ci/apt redis-server task-spooler strace
 	@$(BIN)/python -m benchmarks
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def broker(env: dict[str, str] | None = None, toml: str = "") -> Iterator[Live]:
+def broker(env: dict[str, str] | None = None, toml: str = "") -> Generator[Live]:
     """`toml`: what stands in wyolo.toml."""
     with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name:
         directory = Path(name)

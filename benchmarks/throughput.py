@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks import live
 from benchmarks.report import Row
@@ -65,7 +66,7 @@ def _rq() -> float:
         )
         try:
             live.until(lambda: Path(socket).exists(), 10)
-            queue = Queue(connection=Redis(unix_socket_path=socket))
+            queue: Any = Queue(connection=Redis(unix_socket_path=socket))
             for _ in range(RQ_JOBS):
                 queue.enqueue("os.getpid", result_ttl=0)
             began = time.monotonic()

@@ -61,11 +61,14 @@ class Plan:
     waits: dict[int, str]  # for each job that waits, why
 
 
-def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime) -> Plan:
+def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime, explain: bool = True) -> Plan:
+    """Without `explain` it ends when every slot is taken: jobs after that are not in the plan."""
     frees = [_Free(node) for node in sorted(nodes, key=lambda node: node.name)]
     assignments: list[Assignment] = []
     waits: dict[int, str] = {}
     for job in waiting:
+        if not explain and all(free.slots < 1 for free in frees):
+            break
         placed = _place_one(job, frees, now)
         if isinstance(placed, Assignment):
             assignments.append(placed)

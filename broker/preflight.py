@@ -20,7 +20,8 @@ from broker.protocol.legacy import paths_of
 from broker.protocol.sources import STOCK_MODELS, is_stock_data, task_of
 
 KEPT = 64  # data sets whose result is remembered
-TRUSTED_S = 2.0  # a good result is believed this long without looking at the files again
+SLOW_S = 0.02  # where a look at all files takes longer than this ...
+TRUSTED = 10.0  # ... a good result is believed for this many times as long, without a look
 
 _PLAIN_ACTIVATION = re.compile(r"(?:torch\.)?nn\.[A-Za-z0-9]+\((?:inplace=(?:True|False))?\)")
 _PATH_MAP = "is the disk mounted? the setting path_map says where prefixes such as /datasets are on this machine"
@@ -87,12 +88,15 @@ def _answer(question: Question) -> Result:
         return known.result
     if not question.path.exists():
         return None, [Finding(where="train.data", message=f"there is no {question.path}", hint=_PATH_MAP)]
+    began = time.monotonic()
     here = survey(question)
     state = fingerprint(here.sources)
+    looked = time.monotonic() - began
     result = known.result if known is not None and known.fingerprint == state else here.check()
     if not any(finding.level == "error" for finding in result[1]):  # who repairs an error tries again at once
         with _lock:
-            _answers[question] = _Answer(result, state, time.monotonic() + TRUSTED_S)
+            trusted_s = looked * TRUSTED if looked > SLOW_S else 0.0
+            _answers[question] = _Answer(result, state, time.monotonic() + trusted_s)
             _answers.move_to_end(question)
             while len(_answers) > KEPT:
                 _answers.popitem(last=False)

@@ -203,6 +203,7 @@ class RedisServer:
         finally:
             os.close(descriptor)
         process = Process.of(child)
+        self._pid_file.touch(mode=0o600)
         self._pid_file.write_text(f"{child.pid} {process.birth}\n")
         return process
 

@@ -1,11 +1,13 @@
 """What an operator can set: flags > environment (WYOLO_...) > wyolo.toml > defaults.
 
-docs/settings.md is generated from this model and a test compares them, so every field has a description.
+docs/settings.md is what `python -m broker.settings` prints, and a test compares them: every field has a description.
 """
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import (
@@ -101,15 +103,92 @@ class Settings(BaseSettings):
         return tuple(sources)
 
 
+def default_config() -> Path | None:
+    """$WYOLO_CONFIG, else $XDG_CONFIG_HOME/wyolo/wyolo.toml or ~/.config/wyolo/wyolo.toml where there is one."""
+    if named := os.environ.get("WYOLO_CONFIG"):
+        return Path(named)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    path = (Path(base) if base else Path.home() / ".config") / "wyolo" / "wyolo.toml"
+    return path if path.is_file() else None
+
+
 def load(config: Path | None, **flags: Any) -> Settings:
     """Settings from flags that are not None, the environment, the file and the defaults, in that order.
 
-    Raises pydantic.ValidationError, or OSError when a named file cannot be read.
+    Raises pydantic.ValidationError; OSError or tomllib.TOMLDecodeError when the file cannot be read.
     """
+    config = config or default_config()
 
     class _WithFile(Settings):
         toml_path = config
 
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"no configuration file at {config}")
-    return _WithFile(**{name: value for name, value in flags.items() if value is not None})
+    found = _WithFile(**{name: value for name, value in flags.items() if value is not None})
+    found.data_dir = found.data_dir.expanduser().absolute()
+    return found
+
+
+class Described(NamedTuple):
+    name: str
+    env: str  # "" where only the file can say it
+    default: str
+    description: str
+
+
+def described(model: type[BaseModel] = Settings, prefix: str = "WYOLO_") -> Iterator[Described]:
+    """Each setting as documentation shows it."""
+    for name, field in model.model_fields.items():
+        default: Any = _DEFAULTS.get(name, field.get_default(call_default_factory=True, validated_data={}))
+        shown = default if isinstance(default, str) and name in _DEFAULTS else json.dumps(default, default=str)
+        env = f"{prefix}{name}".upper() if prefix else ""
+        yield Described(name, env, "none" if shown == "null" else shown, field.description or "")
+
+
+_DEFAULTS = {
+    "data_dir": "$XDG_STATE_HOME/wyolo or ~/.local/state/wyolo",
+    "nodes": "one local node",
+}  # as they are said where they depend on the machine
+
+
+def reference() -> str:
+    """docs/settings.md."""
+    rows = [f"| `{s.name}` | `{s.env}` | {_cell(s.default)} | {s.description} |" for s in described()]
+    node_rows = [f"| `{s.name}` | {_cell(s.default)} | {s.description} |" for s in described(NodeSettings, "")]
+    return "\n".join([_HEAD, *rows, _NODES, *node_rows, ""])
+
+
+def _cell(default: str) -> str:
+    return default if default in {*_DEFAULTS.values(), "none"} else f"`{default}`"
+
+
+_HEAD = """\
+# Settings of the broker
+
+A flag (`wyolo broker --port 0`) goes before the environment (`WYOLO_PORT=0`), the environment before the file
+(`port = 0`), the file before the default. The file is `--config`, else `$WYOLO_CONFIG`, else
+`~/.config/wyolo/wyolo.toml`. Flags: `--config`, `--data-dir`, `--host`, `--port`, `--redis-url`, `--log-level`. In the
+environment, lists and tables are JSON: `WYOLO_PATH_MAP='{"/datasets": "/mnt/data"}'`.
+
+This page is what `python -m broker.settings` prints.
+
+| setting | environment | default | what it says |
+|---|---|---|---|"""
+
+_NODES = """
+## Nodes
+
+Each `[[nodes]]` table of the file is one place where jobs run:
+
+```toml
+[[nodes]]
+name = "local"
+slots = 2
+gpus = ["0", "1"]
+```
+
+| setting | default | what it says |
+|---|---|---|"""
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -19,7 +19,7 @@ from trainer.stop import Stop
 PROGRESS_EVERY_S = 0.5
 # Where Ultralytics' fitness is one metric, that is its name; elsewhere it is a sum or a mean of several.
 FITNESS_NAMES = {"detect": "metrics/mAP50-95(B)", "obb": "metrics/mAP50-95(B)"}
-_LOADER_ARGS = frozenset({"batch", "classes", "fraction", "imgsz", "rect", "single_cls", "split"})
+_LOADER_ARGS = frozenset({"batch", "classes", "data", "fraction", "imgsz", "rect", "single_cls", "split"})
 
 
 def supervised(base: Any, watch: "Watch") -> Any:
@@ -56,17 +56,15 @@ class Watch:
         emitter: Emitter,
         stop: Stop,
         keeper: Keeper,
-        validation: Mapping[str, Any],
-        seconds_before: float = 0.0,
     ) -> None:
         self.keeper = keeper
-        self.seconds_before = seconds_before  # trained by earlier attempts
+        self.validation: Mapping[str, Any] = {}  # arguments of the final validation alone
+        self.seconds_before = 0.0  # trained by earlier attempts
         self.seconds = 0.0  # of the finished epochs of this attempt
         self.epoch = 0  # finished, in all
         self.sound = True  # the newest losses are numbers
         self._emitter = emitter
         self._stop = stop
-        self._validation = validation
         self._epochs = 0
         self._open: int | None = None  # the epoch in work, from 1
         self._opened_at = 0.0
@@ -185,9 +183,9 @@ class Watch:
     def final(self, trainer: Any) -> None:
         """The final validation is about to start, with the arguments of the `val` section."""
         validator = trainer.validator
-        for key, value in self._validation.items():
+        for key, value in self.validation.items():
             setattr(validator.args, key, value)
-        if not _LOADER_ARGS.isdisjoint(self._validation):
+        if not _LOADER_ARGS.isdisjoint(self.validation):
             validator.dataloader = None  # it makes its own, of that split and size
 
     def _due(self) -> bool:

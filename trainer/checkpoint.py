@@ -162,6 +162,41 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a resumed run has before it. `epochs` in all; where that is `done`, only the final validation is left."""
+
+    done: int
+    epochs: int
+    planned: int  # until now
+    ended_early: bool = False  # no better epoch for as long as its patience
+
+    def notes(self) -> list[str]:
+        notes: list[str] = []
+        if self.done < self.epochs != self.planned:
+            schedule = f"from epoch {self.done + 1} on the learning rate follows the new schedule"
+            notes.append(f"{self.planned} epochs become {self.epochs}: {schedule}")
+        if self.ended_early:
+            on = (
+                "patience starts anew"
+                if self.done < self.epochs
+                else f"to go on, ask for more than {self.planned} epochs"
+            )
+            notes.append(f"its patience had run out after epoch {self.done}: {on}")
+        return notes
+
+
+def ahead(resumed: Resumable, wanted: int | None) -> Ahead:
+    """`wanted` epochs in all, or as many as were planned. A run that ended early goes on only when it is extended."""
+    done, args = resumed.checkpoint.epoch, resumed.train_args
+    planned = int(args["epochs"])
+    patience = int(args.get("patience") or 0)
+    stopper: Mapping[str, Any] = resumed.state.get("stopper") or {}
+    ended_early = 0 < patience <= done - int(stopper.get("best_epoch", done))
+    epochs = max(done, wanted or planned)
+    return Ahead(done, done if ended_early and epochs <= planned else epochs, planned, ended_early)
+
+
 def carry(resumed: Resumable, run: Path) -> float:
     """Bring results.csv and best.pt of the earlier attempts into the new run. Seconds trained so far.
 

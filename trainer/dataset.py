@@ -4,9 +4,11 @@ Ultralytics runs a data.yaml's `download:` as a program. It gets a new data.yaml
 absolute paths.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -61,6 +63,29 @@ def prepare(data: object, task: Task, directory: Path, datasets: Path, *, offlin
     clean = directory / FILE_NAME
     clean.write_text(yaml.safe_dump(written, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return Dataset(str(clean), splits.paths)
+
+
+def keep_caches_in(folder: Path) -> None:
+    """Ultralytics' lists of checked images and labels go here: not into a person's data set, where two jobs overwrite
+    each other's, and out of which it would unpickle whatever lies there.
+    """
+    module: Any = import_module("ultralytics.data.dataset")
+    read, write = module.load_dataset_cache_file, module.save_dataset_cache_file
+
+    def place(path: Path) -> Path:
+        return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.cache"
+
+    def load(path: Path) -> Any:
+        return read(place(path))
+
+    def save(prefix: str, path: Path, *more: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = place(path).with_suffix(f".{os.getpid()}")
+        write(prefix, partial, *more)
+        if partial.exists():
+            partial.replace(place(path))
+
+    module.load_dataset_cache_file, module.save_dataset_cache_file = load, save
 
 
 def _folder(named: str, datasets: Path, *, offline: bool) -> Dataset:

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -31,8 +32,11 @@ class Nvml:
         except lib.NVMLError:
             return
         self._lib = lib
-        handles = [(index, lib.nvmlDeviceGetHandleByIndex(index)) for index in range(lib.nvmlDeviceGetCount())]
-        known = [(index, _text(lib.nvmlDeviceGetUUID(handle)), handle) for index, handle in handles]
+        known: list[tuple[int, str, Any]] = []
+        for index in range(lib.nvmlDeviceGetCount()):
+            with suppress(lib.NVMLError):  # lost before we came: nothing here can use it
+                handle = lib.nvmlDeviceGetHandleByIndex(index)
+                known.append((index, _text(lib.nvmlDeviceGetUUID(handle)), handle))
         chosen = visible([(index, uuid) for index, uuid, _ in known], os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._handles = [entry for entry in known if entry[0] in chosen]
 
@@ -68,9 +72,10 @@ class Nvml:
 
     def _ask(self, name: str, handle: Any, attribute: str | None = None, *more: Any) -> Any:
         """None where this GPU does not say."""
+        lib = self._lib
         try:
-            answer = getattr(self._lib, name)(handle, *more)
-        except (self._lib.NVMLError_NotSupported, self._lib.NVMLError_NoPermission):
+            answer = getattr(lib, name)(handle, *more)
+        except (lib.NVMLError_NotSupported, lib.NVMLError_NoPermission, lib.NVMLError_FunctionNotFound):
             return None
         return getattr(answer, attribute) if attribute else answer
 
@@ -109,7 +114,8 @@ class Sampler:
     def _sample(self) -> None:
         nvml = Nvml()
         while len(nvml) and not self._ended.is_set():
-            self._emitter.emit(GpuReading(at=now(), gpus=[gpu.model_dump() for gpu in nvml.read()]))
+            with suppress(OSError):  # a full disk ends the training, not this thread
+                self._emitter.emit(GpuReading(at=now(), gpus=[gpu.model_dump() for gpu in nvml.read()]))
             self._ended.wait(self._every_s)
 
 

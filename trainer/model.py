@@ -19,7 +19,7 @@ _TRAINERS: dict[Task, tuple[str, str]] = {
     "pose": ("ultralytics.models.yolo.pose", "PoseTrainer"),
     "obb": ("ultralytics.models.yolo.obb", "OBBTrainer"),
 }
-_RTDETR = ("ultralytics.models.rtdetr", "RTDETRTrainer")
+_RTDETR = ("ultralytics.models.rtdetr.train", "RTDETRTrainer")
 _RTDETR_HEAD = "RTDETRDecoder"
 _OPEN_VOCABULARY = ("World", "YOLOE")
 

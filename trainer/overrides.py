@@ -89,8 +89,13 @@ def _device(wanted: Any, machine: Machine, notes: list[str]) -> str:
         return "cpu"
     if machine.assigned or text in {"", "none", "cuda"}:
         # Inside, the GPUs that were assigned are numbered from 0, whatever their numbers are outside.
-        return ",".join(str(index) for index in range(machine.gpus if machine.assigned else 1))
-    return text.replace(" ", "")
+        chosen, given = "0", machine.gpus if machine.assigned else 1
+    else:
+        chosen, *others = (part.strip() for part in text.split(","))
+        given = 1 + len(others)
+    if given > 1:
+        notes.append(f"{given} GPUs are there for this training: it uses one, since a training runs in one process")
+    return chosen
 
 
 def _workers(wanted: Any, cpus: int, notes: list[str]) -> Any:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from broker.protocol.document import DocumentError, parse
 from broker.protocol.job import EndReason
@@ -36,9 +37,12 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
     attempt = _Attempt(config, emitter, stop)
     sampler = Sampler(emitter)
     try:
-        stop.release()  # held until now: before, there was no one to report it
-        sampler.start()
-        attempt.train()
+        try:
+            stop.release()  # held until now: before, there was no one to report it
+            sampler.start()
+            attempt.train()
+        finally:
+            stop.hold()  # how it ended is written whole
         reason, message, code = EndReason.COMPLETED, f"Trained {attempt.epoch} epochs", EXIT_OK
     except Stopped:
         reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
@@ -47,10 +51,11 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
             reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
         else:
             failure = classify(error, attempt.kept())
-            emitter.emit(Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback))
             print(failure.traceback or failure.message, flush=True)
+            with suppress(OSError):  # a full disk: the result, written next, is what counts
+                failed = Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback)
+                emitter.emit(failed)
             reason, message, code = failure.reason, failure.message, EXIT_FAILED
-    stop.hold()  # the end is written whole
     sampler.stop()
     ok = code == EXIT_OK
     emitter.result(TrainerResult(fence=config.fence, ok=ok, reason=reason, message=message, epoch=attempt.epoch))
@@ -65,7 +70,8 @@ class _Attempt:
         self._directory = Path(config.directory)
         self._run = self._directory / RUN_NAME
         self._keeper = Keeper(self._directory, config.fence)
-        self._watch = Watch(emitter, stop, self._keeper, overrides.validation(config))
+        self._watch = Watch(emitter, stop, self._keeper)
+        self._caches = Path(config.cache_dir) if config.cache_dir else self._directory / "cache"
         self._resumed: Resumable | None = None
 
     @property
@@ -112,11 +118,22 @@ class _Attempt:
         plan = overrides.plan(config, _machine(config), images)
         for note in plan.notes:
             self._emitter.note(note)
+        self._watch.validation = self._validation(trained, places.datasets)
         self._stop.check()
         if resumed is not None:
             self._resume(resumed, trained, data, plan.args)
         else:
             self._fresh(trained, data, plan.args)
+
+    def _validation(self, trained: Model, datasets: Path) -> dict[str, Any]:
+        """The `val` section. Its `data` may be another data set."""
+        config, validation = self._config, overrides.validation(self._config)
+        if config.val.get("data"):
+            folder = self._directory / "val"
+            folder.mkdir(exist_ok=True)
+            other = dataset.prepare(config.val["data"], trained.task, folder, datasets, offline=config.offline)
+            validation["data"] = other.path
+        return validation
 
     def _find(self, args: Mapping[str, Any], folders: list[Path]) -> dict[str, weights.Found]:
         """The model, and the weights that other arguments name."""
@@ -148,27 +165,20 @@ class _Attempt:
         return resumed
 
     def _resume(self, resumed: Resumable, trained: Model, data: Dataset, args: dict[str, Any]) -> None:
-        done, planned = resumed.checkpoint.epoch, int(resumed.train_args["epochs"])
-        target = self._config.epochs or planned
+        done, path = resumed.checkpoint.epoch, resumed.checkpoint.path
+        ahead = checkpoint.ahead(resumed, self._config.epochs)
         self._watch.seconds_before = checkpoint.carry(resumed, self._run)
         self._watch.epoch = done
-        path = resumed.checkpoint.path
         trainer = self._trainer(trained, {**overrides.of_the_machine(args), "data": data.path, "resume": path})
-        trainer.args.epochs = trainer.epochs = target  # Ultralytics keeps the checkpoint's number on a resume
-        patience = int(resumed.train_args.get("patience") or 0)
-        stopper: Mapping[str, Any] = resumed.state.get("stopper") or {}
-        waited = done - int(stopper.get("best_epoch", done))
-        ended_early = 0 < patience <= waited
-        if target > planned:
-            schedule = f"from epoch {done + 1} on the learning rate follows the longer schedule"
-            self._emitter.note(f"{planned} epochs become {target}: {schedule}", warning=False)
-            if ended_early:
-                trainer.add_callback("on_pretrain_routine_end", _restart_patience)
-        elif ended_early:
-            target = done
-        if done >= target:
+        trainer.args.epochs = trainer.epochs = ahead.epochs  # Ultralytics keeps the checkpoint's number on a resume
+        for note in ahead.notes():
+            self._emitter.note(note, warning=False)
+        if ahead.ended_early:
+            trainer.add_callback("on_pretrain_routine_end", _restart_patience)
+        if ahead.epochs == done:
             self._only_final(trainer, resumed, data)
         else:
+            cast(dict[str, Any], resumed.state).clear()  # Ultralytics loads its own: one copy is enough
             self._train(trainer)
 
     def _trainer(self, trained: Model, args: Mapping[str, Any]) -> Any:
@@ -179,6 +189,7 @@ class _Attempt:
         return trainer
 
     def _train(self, trainer: Any) -> None:
+        dataset.keep_caches_in(self._caches)
         trainer.train()
         self._finish(trainer)
 
@@ -192,6 +203,7 @@ class _Attempt:
         trainer.epoch = trainer.epochs - 1
         trainer.model = resumed.state["ema"]
         trainer.test_loader = None
+        dataset.keep_caches_in(self._caches)
         trainer.validator = trainer.get_validator()
         parameters = sum(p.numel() for p in trainer.model.parameters())
         sizes = data.count("train"), data.count("val")
@@ -203,6 +215,7 @@ class _Attempt:
 
     def _finish(self, trainer: Any) -> None:
         self._keeper.settle()
+        self._stop.hold()  # a stop that comes now comes too late
         if not self._watch.sound:
             raise TrainingError(
                 EndReason.NAN,

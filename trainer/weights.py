@@ -81,9 +81,10 @@ def download(name: str, target: Path) -> Path:
         downloads.safe_download(url=address, file=partial, min_bytes=1e5, unzip=False)
     except (OSError, RuntimeError) as error:  # ConnectionError is an OSError
         partial.unlink(missing_ok=True)
+        said = next(iter(str(error).splitlines()), "")[:200].rstrip(".")
         raise TrainingError(
             EndReason.WEIGHTS_MISSING,
-            f"weights {name} could not be downloaded ({type(error).__name__}: {str(error).splitlines()[0][:200]})",
+            f"weights {name} could not be downloaded ({type(error).__name__}: {said})",
             f"put {name} into {target.parent}, or train from scratch with {Path(name).stem}.yaml",
         ) from error
     partial.replace(target)

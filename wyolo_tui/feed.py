@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from broker.protocol.api import LogChunk
 from broker.protocol.event import FOLLOWER_EVENT, FollowerEvent
-from wyolo_tui.client import BrokerClient, BrokerOut, ProblemError
+from wyolo_tui.client import BrokerClient
+from wyolo_tui.unanswered import BrokerOut, ProblemError
 
 SILENCE_S = 45.0  # the broker sends a comment more often than this
 FIRST_WAIT_S = 0.25
@@ -100,9 +101,10 @@ class Feed:
 async def follow_log(
     broker: BrokerClient, job_id: int, *, attempt: int | None = None, offset: int | None = None, tail: int | None = None
 ) -> AsyncGenerator[LogChunk | LinkUp | LinkDown]:
-    """One attempt's log (the newest unless told) from `offset` bytes, or its last `tail` lines, as it is written.
+    """A job's log as it is written: from `offset` bytes into `attempt` (the newest unless told), or its last `tail`.
 
-    Ends after the chunk with `eof`. Raises ProblemError, such as not_found.
+    Goes on with the next attempt when there is one, and ends after the chunk with `eof`, when the job has ended. Raises
+    ProblemError, such as not_found.
     """
     backoff = Backoff()
     query: dict[str, Any] = {"attempt": attempt, "offset": offset, "tail": tail}
@@ -118,7 +120,8 @@ async def follow_log(
                     chunk = _chunk(frame.data)
                     if chunk is None:
                         continue
-                    query = {"attempt": chunk.attempt, "offset": chunk.next_offset}
+                    if chunk.attempt:  # else it ended without one
+                        query = {"attempt": chunk.attempt, "offset": chunk.next_offset}
                     yield chunk
                     if chunk.eof:
                         return

@@ -35,7 +35,7 @@ def make(folder: Path, task: Task, *, images: int = 64, val: int = 16, size: int
             if task == "classify":
                 _write_class_image(folder, split, number, size, rng)
             else:
-                _write_labelled_image(folder, task, f"{split}/{number:04d}", size, rng)
+                _write_labelled_image(folder / "images" / split / f"{number:04d}.jpg", task, number, size, rng)
     if task == "classify":
         return folder
     description = folder / "data.yaml"
@@ -52,16 +52,15 @@ def _write_class_image(folder: Path, split: str, number: int, size: int, rng: ra
     _save(picture, folder / split / NAMES[kind] / f"{number:04d}.jpg")
 
 
-def _write_labelled_image(folder: Path, task: Task, name: str, size: int, rng: random.Random) -> None:
+def _write_labelled_image(path: Path, task: Task, number: int, size: int, rng: random.Random) -> None:
     picture = _noise(size, rng)
     lines: list[str] = []
-    first = rng.randrange(len(NAMES))
     for index, cell in enumerate(_cells(rng)):
-        shape = _shape((first + index) % len(NAMES), size, cell, rng)
+        shape = _shape((number + index) % len(NAMES), size, cell, rng)
         _draw(picture, shape)
         lines.append(_LABELS[task](shape, size))
-    _save(picture, folder / "images" / f"{name}.jpg")
-    label = folder / "labels" / f"{name}.txt"
+    _save(picture, path)
+    label = path.parents[2] / "labels" / path.parent.name / f"{path.stem}.txt"
     label.parent.mkdir(parents=True, exist_ok=True)
     label.write_text("\n".join(lines) + "\n", encoding="ascii")
 

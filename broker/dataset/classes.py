@@ -32,11 +32,12 @@ def check(path: Path, tally: Tally) -> tuple[dict[str, Split], list[str]]:
     splits = {name: _read(folder) for name, folder in folders(path).items()}
     if "train" not in splits:
         tally.error("folder", str(path), "has no folder `train`", "put the images into train/<class>/ and val/<class>/")
+        return {}, []
     if "val" not in splits:
         tally.error("folder", str(path), "has no folder `val` or `test`", "put some images into val/<class>/")
-    train = splits.get("train", Split())
+    train = splits["train"]
     names = sorted(train.counts)
-    if "train" in splits and not names:
+    if not names:
         tally.error("folder", str(path / "train"), "holds no folders of classes", "one folder for each class")
     for name, split in splits.items():
         for label in sorted(split.counts):

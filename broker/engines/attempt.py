@@ -74,6 +74,7 @@ class LocalAttempt:
         self._gone = asyncio.Event()  # the shim is
         self._finishing = asyncio.Lock()
         self._exit: Exit | None = None
+        self._status: int | None = None  # the shim's own exit code, where we are its parent
         self._asked = False
         self._killed = False
 
@@ -175,7 +176,9 @@ class LocalAttempt:
     def _shim_ended(self) -> None:
         assert self._identity is not None
         with suppress(ChildProcessError):  # of another broker's child, init takes care
-            os.waitpid(self._identity.pid, os.WNOHANG)
+            pid, status = os.waitpid(self._identity.pid, os.WNOHANG)
+            if pid and os.WIFEXITED(status):
+                self._status = os.WEXITSTATUS(status)
         self.let_go()
         self._gone.set()
 
@@ -213,11 +216,26 @@ class LocalAttempt:
         return [member for member in found if with_shim or self._session is None or member.pid != self._session.pid]
 
     def _how(self) -> Exit:
-        try:
-            code = int(_read_plain(self._directory / shim.EXIT_NAME))
-        except (FileNotFoundError, ValueError):
+        code = self._written_code()
+        if code is None and self._claimed():
+            code = self._status  # its disk was full
+        if code is None:
             return Exit(_KILLED if self._killed else None)
         return Exit(code, oom_killed=code == _KILLED and not self._killed and self._oom_killed())
+
+    def _written_code(self) -> int | None:
+        try:
+            return int(_read_plain(self._directory / shim.EXIT_NAME))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _claimed(self) -> bool:
+        """Our shim went on to run the job: it did not find the attempt taken."""
+        with suppress(OSError):
+            return (
+                Identity.parse(_read_plain(self._directory / shim.PID_NAME).decode(errors="replace")) == self._identity
+            )
+        return False
 
 
 def _all_ours(mark: str, session: Identity | None) -> list[proc.Process]:

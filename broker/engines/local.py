@@ -39,6 +39,7 @@ class LocalEngine:
         self._broker_id = broker_id
         self._gauges = gauges
         self._log_keep = log_keep_mib * 1024 * 1024
+        self._environment = shim.base_environment(os.environ)
         self._attempts: set[LocalAttempt] = set()
         self._memory_kills = proc.out_of_memory_kills()
 
@@ -63,7 +64,7 @@ class LocalEngine:
         cwd = launch.cwd or directory
         if not cwd.is_dir():
             raise EngineError(f"the working directory {cwd} does not exist; nothing was started")
-        env = shim.environment(os.environ, launch.env, launch.gpus, _mark(ref))
+        env = shim.environment(self._environment, launch.env, launch.gpus, _mark(ref))
         argv = [shim.program(launch.argv[0], env["PATH"], cwd), *launch.argv[1:]]
         try:
             log = os.open(directory / shim.LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

@@ -2,7 +2,8 @@
 
 The shim leads its own session. It claims the attempt by creating `pid` (noclobber is O_EXCL: of two starts one wins),
 ignores what is meant for the job, runs it in the foreground and writes its exit code to `exit`. Only shell builtins,
-so that it costs one exec.
+so that it costs one exec. (With a trap that does something, the fork that is to become the job would run it too: a
+signal in that instant ended it with success.)
 """
 
 import os
@@ -27,9 +28,11 @@ born ${stat##*) }
 directory=$1
 shift
 printf '%s %s %s\\n' $$ "$start" "$boot" > "$directory/pid" || exit 125
-trap : TERM INT HUP
-"$@"
-printf '%s\\n' $? >| "$directory/exit"
+trap '' TERM INT HUP
+(trap - TERM INT HUP; exec "$@")
+code=$?
+printf '%s\\n' $code >| "$directory/exit"
+exit $code
 """
 
 # fmt: off
@@ -42,18 +45,17 @@ _PASSED_ON = frozenset((
 _PASSED_ON_PREFIXES = ("LC_", "XDG_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "YOLO_")
 
 
-def environment(own: Mapping[str, str], wanted: Mapping[str, str], gpus: Sequence[str], attempt: str) -> dict[str, str]:
-    """A job's environment: what describes the machine of the broker's own, what the job asked for, then what is ours
-    to say. Nothing else of the broker's comes through, its secrets least of all."""
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What describes this machine of the broker's own environment. Nothing else comes through, secrets least of all."""
     base = {name: value for name, value in own.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)}
-    base.setdefault("PATH", os.defpath)
-    return {
-        **base,
-        "PYTHONUNBUFFERED": "1",
-        **wanted,
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        MARK: attempt,
-    }
+    return {"PATH": os.defpath, **base, "PYTHONUNBUFFERED": "1"}
+
+
+def environment(
+    base: Mapping[str, str], wanted: Mapping[str, str], gpus: Sequence[str], attempt: str
+) -> dict[str, str]:
+    """A job's: the base, what the job asks for, then what is ours to say."""
+    return {**base, **wanted, "CUDA_VISIBLE_DEVICES": ",".join(gpus), MARK: attempt}
 
 
 def program(name: str, path: str, cwd: Path) -> str:

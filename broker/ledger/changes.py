@@ -17,6 +17,7 @@ from broker.ledger.rows import (
 )
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
+from broker.protocol.filter import words_of_job
 from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Job, JobState
 
 _INSERT_EVENT = """INSERT INTO events (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data)
@@ -33,6 +34,8 @@ def advance(tx: Transaction, change: Change) -> Job:
     fence: int = columns.get("fence", before.fence)
     after = _update(tx.db, change.job_id, columns)
     if change.spec is not None:
+        tx.words.append(("delete", before.id, words_of_job(before)))
+        tx.words.append((None, after.id, words_of_job(after)))
         tx.db.execute("UPDATE specs SET spec = ? WHERE job_id = ?", (change.spec.model_dump_json(), change.job_id))
     if change.to is JobState.STARTING:
         _start_attempt(tx, change, fence)
@@ -40,8 +43,8 @@ def advance(tx: Transaction, change: Change) -> Job:
         _update_attempt(tx, change, before, fence)
     _tell_queue(tx.db, change, before, after)
     _add_event(tx, change, before, fence)
-    if tx.listening:
-        tx.events.append(JobChanged(seq=tx.seq, at=moment(tx.now), job=after, verb=change.verb, note=change.message))
+    told = JobChanged(seq=tx.seq, at=moment(tx.now), job=after, verb=change.verb, note=change.message)
+    tx.tell(lambda: [told])
     return after
 
 
@@ -57,10 +60,12 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
         _add_outbox(tx.db, "dequeue", job)
     tx.db.execute("DELETE FROM events WHERE job_id = ?", (job_id,))
     tx.db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+    tx.words.append(("delete", job_id, words_of_job(job)))
     tx.seq += 1
     data = encoded({"name": job.name})
     tx.db.execute(_INSERT_EVENT, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data))
-    tx.events.append(JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id))
+    told = JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id)
+    tx.tell(lambda: [told])
 
 
 def missing(job_id: int) -> NotFound:

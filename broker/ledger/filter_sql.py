@@ -26,23 +26,19 @@ class Part:
     parameters: tuple[Parameter, ...] = ()
 
 
+ALL = Part("1")
+
+
 def condition(terms: Sequence[Term]) -> Part:
     """What a row of jobs must satisfy."""
     parts = [_condition(term) for term in terms]
     return Part(" AND ".join(part.sql for part in parts) or "1", tuple(p for part in parts for p in part.parameters))
 
 
-def candidates(filter: Filter) -> list[Part]:
-    """For each term that an index knows: the ids of (at least) the jobs for which it is true."""
-    return [part for term in filter.terms if not term.negated and (part := _candidates(term)) is not None]
-
-
-def only(filter: Filter, key: str) -> str | None:
-    """The one value that all jobs which match have in `key`, where the filter says so."""
-    for term in filter.terms:
-        if isinstance(term, OneOf) and term.key == key and not term.negated and len(term.values) == 1:
-            return next(iter(term.values))
-    return None
+def candidates(filter: Filter) -> list[tuple[Term, Part]]:
+    """For each term that an index knows: the ids of (at least) the jobs for which it is true; the slowest last."""
+    terms = sorted((term for term in filter.terms if not term.negated), key=lambda term: isinstance(term, Text))
+    return [(term, part) for term in terms if (part := _candidates(term)) is not None]
 
 
 def _condition(term: Term) -> Part:

@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 
-from broker.ledger.rows import job_row, moment
+from broker.ledger.rows import JOB_COLUMNS, encoded, job_of, moment
 from broker.protocol.event import EpochDone, FollowerEvent, JobChanged, JobRemoved
+from broker.protocol.job import Job
 
 _EVENTS = "SELECT seq, at, job_id, attempt, verb, message, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 
@@ -17,6 +18,7 @@ def followed(db: sqlite3.Connection, after: int, limit: int = -1) -> list[Follow
     it is now; every note is told."""
     rows = db.execute(_EVENTS, (after, limit)).fetchall()
     newest: dict[int, int] = {row[2]: row[0] for row in rows}
+    jobs = _jobs(db, list(newest))
     told: list[FollowerEvent] = []
     for seq, at, job_id, attempt, verb, message, data in rows:
         if verb == "remove":
@@ -24,12 +26,16 @@ def followed(db: sqlite3.Connection, after: int, limit: int = -1) -> list[Follow
             continue
         if verb == "epoch" and seq - 1 > after:
             told.append(_epoch_done(db, (seq - 1, at, job_id, attempt), orjson.loads(data)))
-        if newest[job_id] == seq or verb == "note":
-            job = job_row(db, job_id)
-            if job is not None:
-                note = message if verb == "note" else ""
-                told.append(JobChanged(seq=seq, at=moment(at), job=job, verb=verb, note=note))
+        if job_id in jobs and (newest[job_id] == seq or verb == "note"):
+            told.append(JobChanged(seq=seq, at=moment(at), job=jobs[job_id], verb=verb, note=message))
     return told
+
+
+def _jobs(db: sqlite3.Connection, job_ids: list[int]) -> dict[int, Job]:
+    rows = db.execute(
+        f"SELECT {JOB_COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?))", (encoded(job_ids),)
+    )
+    return {row[0]: job_of(row) for row in rows}
 
 
 def _epoch_done(db: sqlite3.Connection, event: tuple[int, int, int, int], told: Mapping[str, Any]) -> EpochDone:

@@ -32,8 +32,8 @@ def record(tx: Transaction, what: Recorded) -> None:
         _add_checkpoint(tx, what, checkpoint)
     for text in what.notes:
         _add_note(tx, what, text, fresh)
-    if tx.seq > first_seq and tx.listening:
-        tx.events += followed(tx.db, first_seq)
+    if tx.seq > first_seq:
+        tx.tell(lambda: followed(tx.db, first_seq))
 
 
 def _advance_position(tx: Transaction, what: Recorded) -> bool:

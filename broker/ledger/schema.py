@@ -17,6 +17,7 @@ def open_ledger(path: Path, migrations: Path = MIGRATIONS) -> tuple[sqlite3.Conn
     path.parent.mkdir(parents=True, exist_ok=True)
     db = _connect(path)
     try:
+        _tune(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
@@ -41,6 +42,7 @@ def open_ledger(path: Path, migrations: Path = MIGRATIONS) -> tuple[sqlite3.Conn
 
 def open_reader(path: Path) -> sqlite3.Connection:
     db = _connect(path)
+    _tune(db)
     db.execute("PRAGMA query_only = ON")
     patterns: dict[str, re.Pattern[str]] = {}
 
@@ -85,6 +87,9 @@ def _broker_id(db: sqlite3.Connection) -> str:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=512)
+    return sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=512)
+
+
+def _tune(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA temp_store = MEMORY")  # savepoints and triggers keep pages aside: not in files
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return db

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 
 from broker.errors import IdempotencyConflict
+from broker.ledger.following import followed
 from broker.ledger.records import NewJob, Submitted
-from broker.ledger.rows import JOB_COLUMNS, described, encoded, job_of, moment, priority_rank
+from broker.ledger.rows import described, encoded, priority_rank
 from broker.ledger.writer import Transaction
-from broker.protocol.event import JobChanged
 from broker.protocol.job import JobState
 
 _INSERT_JOB = """INSERT INTO jobs (id, state, kind, name, user, task_id, model, task, data, words, priority, rank,
@@ -24,6 +24,7 @@ class Encoded:
 
     state: JobState
     columns: tuple[Any, ...]  # kind ... words
+    words: str
     priority: int
     epochs: int
     parent_id: int | None
@@ -41,6 +42,7 @@ def encode(job: NewJob) -> Encoded:
     return Encoded(
         state=job.state,
         columns=tuple(row.values()),
+        words=row["words"],
         priority=priority_rank(job.spec.priority),
         epochs=epochs,
         parent_id=job.parent_id,
@@ -78,12 +80,8 @@ def submit(tx: Transaction, batch: Batch) -> list[Submitted]:
     if key is not None:
         _remember(tx, key, body_hash, [answer.id for answer in answers])
     _insert(tx, fresh, batch.by)
-    if fresh and tx.listening:
-        rows = tx.db.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id >= ? ORDER BY id", (first_id,))
-        tx.events += [
-            JobChanged(seq=first_seq + position, at=moment(tx.now), job=job_of(row), verb="submit")
-            for position, row in enumerate(rows)
-        ]
+    if fresh:
+        tx.tell(lambda: followed(tx.db, first_seq - 1))
     return answers
 
 
@@ -116,6 +114,7 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
         "INSERT INTO outbox (op, job_id, priority, rank) VALUES ('enqueue', ?, ?, ?)",
         [(i, job.priority, float(i)) for i, job in enumerate(jobs, first_id) if job.state is JobState.QUEUED],
     )
+    tx.words += [(None, job_id, job.words) for job_id, job in enumerate(jobs, first_id)]
     tx.job_id += len(jobs)
     tx.seq += len(jobs)
 

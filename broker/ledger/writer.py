@@ -7,20 +7,23 @@ import asyncio
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from broker.bus import Bus
 from broker.errors import LedgerFull
 from broker.ledger.ballast import Ballast
+from broker.ledger.following import followed
 from broker.ledger.rows import micros
 from broker.protocol.event import FollowerEvent
 
 T = TypeVar("T")
+Mark = tuple[int, int, int, int]
+WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work in one commit
 _CHECKPOINT_BYTES = 8 * 1024 * 1024  # of the write-ahead log, then it is copied into the ledger
@@ -36,21 +39,31 @@ class Transaction:
         self.job_id = _newest(db, "jobs")
         self.now = 0
         self.events: list[FollowerEvent] = []  # published after the commit
+        self.untold = False  # some events were not made
+        self.words: list[WordChange] = []  # for the index of words
         self.names: dict[str, int] = {}  # metric names already seen
         self._bus = bus
 
-    @property
-    def listening(self) -> bool:
-        """Whether `events` would be seen by anyone."""
-        return self._bus.listening
+    def tell(self, events: Callable[[], Iterable[FollowerEvent]]) -> None:
+        """Publish these after the commit; they are not made while nobody would see them."""
+        if self._bus.listening:
+            self.events += events()
+        else:
+            self.untold = True
 
-    def mark(self) -> tuple[int, int, int]:
-        return self.seq, self.job_id, len(self.events)
+    def mark(self) -> Mark:
+        return self.seq, self.job_id, len(self.events), len(self.words)
 
-    def back_to(self, mark: tuple[int, int, int]) -> None:
-        self.seq, self.job_id, events = mark
+    def back_to(self, mark: Mark) -> None:
+        self.seq, self.job_id, events, words = mark
         del self.events[events:]
+        del self.words[words:]
         self.names.clear()
+
+    def index_words(self) -> None:
+        """At the end, in one piece: FTS5 writes out what it holds at every savepoint."""
+        self.db.executemany("INSERT INTO job_words (job_words, rowid, words) VALUES (?, ?, ?)", self.words)
+        self.words.clear()
 
 
 @dataclass(slots=True)
@@ -127,6 +140,7 @@ class Writer:
 
     def _write(self, group: list[_Item]) -> None:
         outcomes: list[_Outcome] = []
+        seq = self._tx.seq
         self._full = self._full and not self._ballast.restore()
         if self._full:
             outcomes += [_refused(item) for item in group if not item.vital]
@@ -139,8 +153,15 @@ class Writer:
             else:
                 self._full = True
                 outcomes += self._commit_vital(group)
-        self._later(self._answer, outcomes, self._tx.events, self._tx.seq, self._full)
-        self._tx.events = []
+        self._later(self._answer, outcomes, self._told(seq), self._tx.seq, self._full)
+
+    def _told(self, before: int) -> list[FollowerEvent]:
+        """What to publish. A follower who came while it was written may have read the ledger as it was before."""
+        events, self._tx.events = self._tx.events, []
+        if self._tx.untold and self._bus.listening:
+            events = followed(self._db, before)
+        self._tx.untold = False
+        return events
 
     def _commit_vital(self, group: Sequence[_Item]) -> list[_Outcome]:
         """The ballast's space is there for final states; everything else is refused until there is room again."""
@@ -163,6 +184,7 @@ class Writer:
             self._db.execute("BEGIN IMMEDIATE")
             for item in group:
                 outcomes.append(self._perform(item))  # noqa: PERF401 (one that fails must leave those before it known)
+            self._tx.index_words()
             self._db.execute("COMMIT")
         except sqlite3.Error:
             if self._db.in_transaction:

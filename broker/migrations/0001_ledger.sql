@@ -54,8 +54,8 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_in_order    ON jobs (shelf, lane, place, tie);
 CREATE INDEX jobs_by_state    ON jobs (state, shelf, lane, place, tie);
 CREATE INDEX jobs_by_name     ON jobs (name, tie);
-CREATE INDEX jobs_by_model    ON jobs (model, tie);
-CREATE INDEX jobs_by_user     ON jobs (user, tie);
+CREATE INDEX jobs_by_model    ON jobs (model, shelf, lane, place, tie);
+CREATE INDEX jobs_by_user     ON jobs (user, shelf, lane, place, tie);
 CREATE INDEX jobs_by_node     ON jobs (node_key, shelf, lane, place, tie);
 CREATE INDEX jobs_by_priority ON jobs (priority, tie);
 CREATE INDEX jobs_by_epoch    ON jobs (epoch, tie);
@@ -72,26 +72,21 @@ CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counts VALUES ('held', 0), ('queued', 0), ('starting', 0), ('running', 0), ('unknown', 0),
                           ('completed', 0), ('failed', 0), ('stopped', 0);
 
-CREATE VIRTUAL TABLE job_words USING fts5(
-    words, content = 'jobs', content_rowid = 'id', detail = none, columnsize = 0, tokenize = "ascii tokenchars ':'"
-);
-
 CREATE TRIGGER jobs_added AFTER INSERT ON jobs BEGIN
     UPDATE counts SET n = n + 1 WHERE state = new.state;
-    INSERT INTO job_words (rowid, words) VALUES (new.id, new.words);
 END;
 CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN
     UPDATE counts SET n = n - 1 WHERE state = old.state;
-    INSERT INTO job_words (job_words, rowid, words) VALUES ('delete', old.id, old.words);
 END;
 CREATE TRIGGER jobs_moved AFTER UPDATE OF state ON jobs WHEN new.state <> old.state BEGIN
     UPDATE counts SET n = n - 1 WHERE state = old.state;
     UPDATE counts SET n = n + 1 WHERE state = new.state;
 END;
-CREATE TRIGGER jobs_reworded AFTER UPDATE OF words ON jobs WHEN new.words <> old.words BEGIN
-    INSERT INTO job_words (job_words, rowid, words) VALUES ('delete', old.id, old.words);
-    INSERT INTO job_words (rowid, words) VALUES (new.id, new.words);
-END;
+
+-- Written once for each commit, not by triggers: FTS5 flushes what it holds at every savepoint and trigger.
+CREATE VIRTUAL TABLE job_words USING fts5(
+    words, content = 'jobs', content_rowid = 'id', detail = none, columnsize = 0, tokenize = "ascii tokenchars ':'"
+);
 
 -- Beside the jobs, so that a walk over many rows reads few pages.
 CREATE TABLE specs (

@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     ENGINE = "engine"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
+    BROKER_OUT = "broker_out"  # only clients say this: nobody answered
 
 
 class Finding(Lenient):

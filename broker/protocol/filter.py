@@ -78,6 +78,10 @@ def words_of(name: str, model: str, user: str, data: str, task_id: str | None) -
     return f" {' '.join(words)} "
 
 
+def words_of_job(job: Job) -> str:
+    return words_of(job.name, job.model, job.user, job.data, job.task_id)
+
+
 def metric_key(name: str) -> str:
     """The name people use: 'metrics/mAP50-95(B)' -> 'map50_95', 'val/box_loss' -> 'val_box_loss'."""
     short = name.casefold().removeprefix("metrics/").removesuffix("(b)")
@@ -177,7 +181,7 @@ class Filter:
 
     def matches(self, job: Job, metrics: Mapping[str, float] | None = None) -> bool:
         """`metrics`: the job's newest values by their full names; a metric that is not there matches nothing."""
-        words = words_of(job.name, job.model, job.user, job.data, job.task_id)
+        words = words_of_job(job)
         return all(term.holds(job, words, metrics or {}) != term.negated for term in self.terms)
 
 

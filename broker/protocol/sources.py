@@ -60,6 +60,9 @@ class Paths:
         if _URL.match(written):
             findings.error(where, "an address, and nothing is fetched from addresses", "download it and write its path")
             return written
+        if written.startswith("~"):
+            findings.error(where, f"`{written}` depends on whose home is meant", "write the path whole")
+            return written
         path = PurePosixPath(written)
         for prefix in sorted(self.path_map, key=len, reverse=True):
             if path.is_relative_to(prefix):

@@ -44,7 +44,17 @@ def check_args(section: str, given: Mapping[str, Any], findings: Findings) -> di
                 findings.warn(where, f"not used: Ultralytics {VERSION} has no such argument any more", "leave it out")
         else:
             findings.unknown(where, key, KEYS)
+    if section == "train":
+        _warn_of_own_rate(args, findings)
     return args
+
+
+def _warn_of_own_rate(args: Mapping[str, Any], findings: Findings) -> None:
+    """With `optimizer: auto`, the default, Ultralytics chooses both."""
+    for key in ("lr0", "momentum"):
+        if key in args and args.get("optimizer", "auto") == "auto":
+            hint = "name one, such as `optimizer: AdamW`"
+            findings.warn(f"train.{key}", "not used: without an `optimizer` Ultralytics finds its own", hint)
 
 
 _BAD = object()

@@ -39,6 +39,9 @@ class TrainConfig(Lenient):
     batch: int | None = None  # resolved by an earlier attempt: used instead of auto-batch
     gpu_memory_fraction: float | None = None
     weights_dir: str | None = None  # where named weights are looked for before anything is downloaded
+    cache_dir: str | None = (
+        None  # what was read of data sets, for the jobs after this one; None: for this attempt alone
+    )
     offline: bool = False
 
 

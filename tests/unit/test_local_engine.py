@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import broker.engines.attempt
 from broker.engines import proc
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
@@ -85,6 +86,13 @@ async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, dire
     assert await attempt.wait() == Exit(3)
 
 
+async def test_an_exit_code_that_no_disk_could_take_is_known_to_the_shims_parent(
+    engine: LocalEngine, directory: Path
+) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "mkdir exit; exit 3")
+    assert await attempt.wait() == Exit(3)
+
+
 async def test_a_second_start_of_the_same_attempt_is_refused(engine: LocalEngine, directory: Path) -> None:
     first = await launch(engine, directory, "sh", "-c", "echo started")
     with pytest.raises(AlreadyLaunched):
@@ -104,16 +112,18 @@ async def test_of_two_shims_only_one_runs_the_job(engine: LocalEngine, directory
 
 
 async def test_a_job_sees_a_clean_environment_and_only_its_gpus(
-    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WYOLO_REDIS_URL", "redis://:secret@host")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    engine = LocalEngine("local", "b0", NoGauges())
     attempt = await launch(engine, directory, "env", env={"MINE": "yes"}, gpus=["GPU-b"])
     await attempt.wait()
     lines = said(directory).splitlines()
     assert {"MINE=yes", "CUDA_VISIBLE_DEVICES=GPU-b", "LC_ALL=C.UTF-8", "WYOLO_ATTEMPT=b0/7/1"} <= set(lines)
     assert "secret" not in said(directory)
+    await engine.close()
 
 
 @pytest.mark.parametrize("name", ["no-such-program", "./no-such-file"])
@@ -208,14 +218,20 @@ async def test_kill_reaches_a_grandchild_in_a_session_of_its_own(engine: LocalEn
     await attempt.wait()
 
 
-async def test_what_a_job_left_behind_ends_before_its_end_is_told(engine: LocalEngine, directory: Path) -> None:
+async def test_what_a_job_left_behind_ends_before_its_end_is_told(
+    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker.engines.attempt, "LEFTOVER_GRACE_S", 0.1)
     attempt = await python(engine, directory, GRANDCHILD)
     pid = await grandchild(directory)
     assert await attempt.wait() == Exit(0)
     assert not runs(pid)
 
 
-async def test_a_shim_killed_alone_leaves_nothing_running(engine: LocalEngine, directory: Path) -> None:
+async def test_a_shim_killed_alone_leaves_nothing_running(
+    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker.engines.attempt, "LEFTOVER_GRACE_S", 0.1)
     attempt = await python(engine, directory, GRANDCHILD + "time.sleep(60)")
     pid = await grandchild(directory)
     os.kill(int(attempt.engine_ref.split(":")[0]), signal.SIGKILL)
@@ -226,8 +242,9 @@ async def test_a_shim_killed_alone_leaves_nothing_running(engine: LocalEngine, d
 
 async def test_signals_to_the_whole_group_spare_the_shim(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sleep", "60")
-    await until(lambda: (directory / "pid").exists() and proc.children(int(attempt.engine_ref.split(":")[0])))
-    os.killpg(int(attempt.engine_ref.split(":")[0]), signal.SIGTERM)
+    shim = int(attempt.engine_ref.split(":")[0])
+    await until(lambda: [pid for pid in proc.children(shim) if not proc.command_line(pid).startswith(b"/bin/sh")])
+    os.killpg(shim, signal.SIGTERM)
     assert await attempt.wait() == Exit(128 + signal.SIGTERM)
 
 

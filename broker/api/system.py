@@ -1,0 +1,59 @@
+"""The broker itself: its nodes, its queue, its health and its version."""
+
+import time
+
+from fastapi import APIRouter, Request, Response
+from pydantic import TypeAdapter
+
+from broker.api.services import Services, answer, answer_list, services
+from broker.protocol.api import Health, Version
+from broker.protocol.fleet import Node
+from broker.version import VERSION
+
+router = APIRouter()
+
+NODES = TypeAdapter(list[Node])
+
+
+@router.get("/nodes")
+async def nodes(request: Request) -> Response:
+    return answer_list(NODES, await services(request).fleet.nodes())
+
+
+@router.get("/nodes/{name}")
+async def node(request: Request, name: str) -> Response:
+    return answer(await services(request).fleet.node(name))
+
+
+@router.get("/queue")
+async def queue(request: Request) -> Response:
+    return answer(await services(request).scheduler.outlook())
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    return answer(await state(services(request)))
+
+
+@router.get("/version")
+async def version(request: Request) -> Response:
+    return answer(Version(version=VERSION, broker_id=services(request).ledger.broker_id))
+
+
+async def state(broker: Services) -> Health:
+    wrong = [f"{name} is {said}" for name, said in broker.fleet.states().items() if said != "up"]
+    redis = broker.scheduler.redis
+    if redis != "ok":
+        wrong.append(f"Redis is {redis}: {broker.scheduler.redis_message or 'jobs wait'}")
+    if broker.ledger.read_only:
+        wrong.append("the ledger's disk is full: free some space; reading works")
+    return Health(
+        status="degraded" if wrong else "ok",
+        redis=redis,
+        ledger="read_only" if broker.ledger.read_only else "ok",
+        nodes=broker.fleet.states(),
+        message="; ".join(wrong),
+        uptime_s=time.monotonic() - broker.started,
+        counts=await broker.ledger.counts(),
+        seq=broker.ledger.seq,
+    )

@@ -1,0 +1,440 @@
+"""One attempt of a job: launched or adopted, heard and written down, made to obey its owner, and judged at its end."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from broker.bus import Bus
+from broker.crashpoint import crash_here
+from broker.engines.base import AttemptRef, Engine, Exit, Handle, RawLine
+from broker.errors import (
+    AlreadyLaunched,
+    AttemptGone,
+    Conflict,
+    EngineError,
+    EngineUnreachable,
+    LedgerFull,
+    NotFound,
+    StaleFence,
+)
+from broker.ledger.ledger import Ledger
+from broker.ledger.records import AttemptUpdate, Change, Recorded
+from broker.protocol.event import Progressed
+from broker.protocol.job import ACTIVE, Attempt, EndReason, Intent, Job, JobState, TrainWork
+from broker.protocol.training import EVENTS_NAME, RESULT_NAME, TrainerEvent, TrainerResult
+from broker.settings import Settings
+from broker.supervisor import live, wire, work
+from broker.supervisor.account import Account
+from broker.supervisor.mirror import Mirror
+from broker.supervisor.times import TimeIndex
+from broker.supervisor.verdict import Ending, Verdict, judge
+
+BRIEF_S = 0.02  # a command that ends sooner goes from starting to its end in one step
+RECORD_S = 0.2  # between two records of what nobody waits for
+RETRY_S = 5.0  # after an engine could not be reached, or something broke
+_FULL_RETRY_S = 1.0  # while the ledger's disk is full
+_SHOWN_LINES = 200  # newest lines of a batch that are shown live
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every run works with."""
+
+    ledger: Ledger
+    mirror: Mirror
+    bus: Bus
+    settings: Settings
+    trainer: work.TrainerArgv
+    engines: Mapping[str, Engine]
+    clock: Callable[[], datetime]  # UTC
+    spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
+
+
+class Run:
+    """`job` comes with its spec. `supervise` is run once, `heed` called whenever its owner wants something."""
+
+    def __init__(self, means: Means, job: Job, attempt: Attempt, adopted: bool) -> None:
+        self._means = means
+        self._adopted = adopted
+        self._handle: Handle | None = None
+        self._intent: Intent | None = job.intent if adopted else None
+        self._heeded = False
+        self._stopping = False
+        self._state = job.state
+        self._born_seq = means.ledger.seq  # what was asked of this attempt was asked later
+        self._last_lines: deque[str] = deque(maxlen=20)
+        self._times = TimeIndex(Path(attempt.directory))
+        self._recorded_at = asyncio.get_running_loop().time()
+        self.job = job
+        self.attempt = attempt
+        self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
+        self.account = Account(
+            job.id,
+            attempt.fence,
+            log_offset=attempt.log_offset,
+            last_event=attempt.last_event,
+            epoch=job.epoch,
+            epochs=job.epochs,
+        )
+        self.settled = asyncio.Event()  # it is known whether it runs
+        self.progress: Progressed | None = None  # newest
+
+    # --- the story ---
+
+    async def supervise(self) -> None:
+        """Until the attempt has its verdict. Whatever breaks on the way is logged, and tried again."""
+        while True:
+            try:
+                await self._follow()
+            except EngineUnreachable as error:
+                await self._guard(self._lost_sight(str(error)))
+            except (StaleFence, NotFound) as error:
+                _log.warning("%s is no longer ours: %s", self.ref.name, error)
+                return
+            except LedgerFull as error:
+                _log.warning("%s goes on; what it says is written down later: %s", self.ref.name, error)
+            except Exception:
+                _log.exception("supervision of %s broke; it goes on in %g s", self.ref.name, RETRY_S)
+            else:
+                return
+            finally:
+                self.settled.set()
+            self._adopted = True  # whatever we did not hear of, its engine knows
+            await asyncio.sleep(RETRY_S)
+            if not await self._guard(self._still_ours()):
+                return
+
+    def heed(self) -> None:
+        """Its owner wants something of it: the ledger says what."""
+        self._heeded = True
+        self._means.spawn(self._obey(), f"obey {self.ref.name}")
+
+    async def _obey(self) -> None:
+        await self.settled.wait()
+        job = await self._means.ledger.job(self.job.id)
+        if job.fence != self.attempt.fence or job.state not in ACTIVE or job.intent is None:
+            return
+        self._intent = job.intent
+        handle = self._handle
+        if handle is None:
+            return  # out of reach: done as soon as it is found
+        if job.intent is Intent.KILL:
+            await handle.kill()
+            return
+        if self._stopping:
+            return
+        self._stopping = True
+        await handle.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(await self._grace_s(job.intent)):
+                await handle.wait()
+                return
+        _log.warning("%s did not leave in time and is killed", self.ref.name)
+        await handle.kill()
+
+    async def flush(self) -> None:
+        """Record what is not in the ledger yet. Raises what `Ledger.record` raises."""
+        if not self.account.unrecorded:
+            return
+        what: Recorded = self.account.recorded()
+        await self._means.ledger.record(what)
+        self.account.settle(what)
+        self._recorded_at = asyncio.get_running_loop().time()
+
+    async def _follow(self) -> None:
+        handle = await self._begin()
+        if handle is None:
+            return
+        self._handle = handle
+        self.settled.set()
+        ended = asyncio.ensure_future(handle.wait())
+        if self._intent is not None:
+            self._means.spawn(self._obey(), f"obey {self.ref.name}")
+        try:
+            await self._hear_out(handle, ended)
+            await self._conclude(handle, await ended)
+        finally:
+            ended.cancel()
+
+    async def _begin(self) -> Handle | None:
+        """Its handle, or None when it has none and never will."""
+        engine = self._means.engines.get(self.attempt.node)
+        if engine is None:
+            raise EngineUnreachable(f"there is no node {self.attempt.node} in the settings any more")
+        try:
+            if self._adopted:
+                handle = await self._attach(engine)
+                if self._state is JobState.UNKNOWN:
+                    await self._running(handle, "seen again")
+                return handle
+            if self._heeded and (intent := (await self._means.ledger.job(self.job.id)).intent) is not None:
+                self._intent = intent
+                await self._decide(Exit(None), None)
+                return None
+            return await self._launch(engine)
+        except AttemptGone as error:
+            await self._never_started(str(error))
+        except EngineUnreachable:
+            raise
+        except EngineError as error:
+            await self._end(Verdict(JobState.FAILED, EndReason.LAUNCH_FAILED, str(error)), Exit(None))
+        return None
+
+    async def _launch(self, engine: Engine) -> Handle:
+        config = None
+        if isinstance(work.spec_of(self.job).work, TrainWork):
+            config = work.train_config(self.job, self.attempt, self._means.settings, *await self._earlier())
+        try:
+            launch = work.prepare(self.job, self.attempt, self.ref, self._means.trainer, config)
+        except OSError as error:
+            raise EngineError(
+                f"the attempt's directory cannot be made ({error}); nothing was started: make room there, "
+                f"then `wyolo resume {self.job.id}`"
+            ) from error
+        try:
+            handle = await engine.launch(launch)
+        except AlreadyLaunched:
+            return await self._attach(engine)
+        crash_here("after-spawn")
+        return handle
+
+    async def _attach(self, engine: Engine) -> Handle:
+        return await engine.attach(self.ref, Path(self.attempt.directory), self.attempt.engine_ref)
+
+    async def _earlier(self) -> tuple[Sequence[Any], int | None]:
+        """Checkpoints of earlier attempts, newest first, and the batch that one of them resolved."""
+        if self.attempt.fence == 1:
+            return (), None
+        checkpoints = await self._means.ledger.checkpoints(self.job.id)
+        training = work.spec_of(self.job).work
+        assert isinstance(training, TrainWork)
+        batch: int | None = None
+        if work.wants_resolved_batch(training):
+            for entry in await self._means.ledger.audit(self.job.id):
+                if entry.verb == "started" and isinstance(entry.data.get("batch"), int):
+                    batch = entry.data["batch"]
+        return checkpoints, batch
+
+    async def _hear_out(self, handle: Handle, ended: "asyncio.Future[Exit]") -> None:
+        """Everything it says, until it has ended and all was read."""
+        if self.job.kind == "command" and self._state is JobState.STARTING:
+            await asyncio.wait({ended}, timeout=BRIEF_S)
+            if not ended.done():
+                await self._running(handle)
+        async for batch in handle.lines(self.account.log_offset):
+            await self._hear(handle, batch)
+
+    async def _hear(self, handle: Handle, batch: Sequence[RawLine]) -> None:
+        self._times.add(batch[0].offset, self._means.clock())
+        if batch[-1].end > (keep := self._means.settings.log_keep_mib * 1024 * 1024) >= self.account.log_offset:
+            self.account.note(f"the log has reached {keep >> 20} MiB: from here on only events are read")
+        texts: list[bytes] = []
+        for line in batch:
+            if self.job.kind == "command":
+                texts.append(line.data)
+                continue
+            heard = wire.hear(line)
+            self.account.malformed += heard.malformed
+            if heard.text is not None:
+                texts.append(heard.text)
+            if heard.event is not None:
+                await self._take(handle, heard.event)
+        self.account.log_offset = batch[-1].end
+        if texts:
+            shown = [wire.shown(text) for text in texts[-_SHOWN_LINES:]]
+            self._last_lines.extend(shown)
+            self._means.mirror.tail(self._task_id, shown)
+        now = asyncio.get_running_loop().time()
+        if self.account.urgent or now - self._recorded_at > RECORD_S:
+            with suppress(LedgerFull):  # it is kept, and tried again with the next
+                await self.flush()
+
+    async def _take(self, handle: Handle, event: TrainerEvent) -> None:
+        if event.n and event.n <= self.account.last_event:
+            return  # read before, by us or by the broker before us
+        if event.n > self.account.last_event + 1:
+            await self._fill(handle, event.n)
+        if self._state is JobState.STARTING:
+            await self._running(handle)
+        seen = self.account.hear(event)
+        if seen is not None:
+            self.progress = seen
+            self._means.bus.publish(seen)
+        self._means.mirror.progress(self._task_id, live.fields(self.account, self.attempt, self._means.clock()))
+
+    async def _fill(self, handle: Handle, before: int | None = None) -> None:
+        """Take in the events that the log does not show, from the file that the trainer keeps of them."""
+        with suppress(FileNotFoundError):
+            for event in wire.between(await handle.fetch(EVENTS_NAME), self.account.last_event, before):
+                await self._take_numbered(event)
+        if before is not None and before > self.account.last_event + 1:
+            self.account.missing += before - self.account.last_event - 1
+
+    async def _take_numbered(self, event: TrainerEvent) -> None:
+        seen = self.account.hear(event)
+        if seen is not None:
+            self.progress = seen
+
+    # --- what the ledger is told ---
+
+    async def _running(self, handle: Handle, message: str = "") -> None:
+        update = AttemptUpdate(engine_ref=handle.engine_ref or None)
+        self._state = (await self._advance("run", to=JobState.RUNNING, message=message, attempt=update)).state
+        crash_here("after-running")
+
+    async def _lost_sight(self, why: str) -> None:
+        if self._state is not JobState.UNKNOWN:
+            _log.warning("%s is unknown: %s", self.ref.name, why)
+            message = f"{why}; nothing is started in its place until it is found, or `wyolo resolve` says it is gone"
+            self._state = (await self._advance("lose", to=JobState.UNKNOWN, message=message)).state
+
+    async def _never_started(self, why: str) -> None:
+        """Back into the queue; nobody died."""
+        if self._state is not JobState.STARTING or self._intent is not None:
+            await self._decide(Exit(None), None)
+            return
+        _log.info("%s: %s", self.ref.name, why)
+        now = self._means.clock()
+        update = AttemptUpdate(ended_at=now, reason=EndReason.INTERRUPTED, message=why)
+        not_before = None if self._adopted else now + timedelta(seconds=RETRY_S)
+        await self._advance("requeue", to=JobState.QUEUED, message=why, not_before=not_before, attempt=update)
+
+    async def _conclude(self, handle: Handle, exit: Exit) -> None:
+        result = None
+        if self.job.kind == "train":
+            await self._fill(handle)
+            with suppress(FileNotFoundError, ValidationError):
+                result = TrainerResult.model_validate_json(await handle.fetch(RESULT_NAME))
+            if self.account.missing or self.account.malformed:
+                self.account.note(
+                    f"{self.account.malformed} events could not be read, {self.account.missing} are missing"
+                )
+        await self._until_there_is_room(self.flush)
+        await self._decide(exit, result)
+
+    async def _decide(self, exit: Exit, result: TrainerResult | None, lost: str = "") -> None:
+        if self._heeded and self._intent is None:  # it may have ended between the wish and our hearing of it
+            self._intent = (await self._means.ledger.job(self.job.id)).intent
+        kept = await self._means.ledger.checkpoints(self.job.id) if self.job.kind == "train" else []
+        settings = self._means.settings
+        ending = Ending(
+            job_id=self.job.id,
+            kind=self.job.kind,
+            fence=self.attempt.fence,
+            exit=exit,
+            now=self._means.clock(),
+            intent=self._intent,
+            result=result,
+            failed=self.account.failed,
+            kept=kept[0] if kept else None,
+            progressed=self.account.progressed or any(each.attempt == self.attempt.fence for each in kept),
+            infra_deaths=self.job.infra_deaths,
+            lost=lost,
+            last_lines=tuple(self._last_lines),
+            max_infra_deaths=settings.max_infra_deaths,
+            backoff_s=settings.backoff_s,
+            jitter=random.random(),
+        )
+        await self._end(judge(ending), exit)
+
+    async def _end(self, verdict: Verdict, exit: Exit) -> None:
+        rank = None
+        if verdict.reason is EndReason.PREEMPTED:
+            _, last = await self._means.ledger.bounds(self.job.priority)
+            rank = None if last is None else last + 1
+        update = AttemptUpdate(
+            engine_ref=(self._handle.engine_ref or None) if self._handle is not None else None,
+            ended_at=self._means.clock(),
+            exit_code=exit.code,
+            reason=verdict.reason,
+            message=verdict.message,
+        )
+
+        async def write() -> None:
+            await self._advance(
+                _VERBS[verdict.to],
+                to=verdict.to,
+                reason=verdict.reason,
+                message=verdict.message,
+                not_before=verdict.not_before,
+                infra_deaths=verdict.infra_deaths,
+                rank=rank,
+                attempt=update,
+            )
+
+        crash_here("before-final-commit")
+        await self._until_there_is_room(write)
+        crash_here("after-final-commit")
+
+    async def _advance(self, verb: str, **changes: Any) -> Job:
+        return await self._means.ledger.advance(
+            Change(self.job.id, verb, expect=ACTIVE, fence=self.attempt.fence, **changes)
+        )
+
+    # --- odds ---
+
+    async def resolve(self, alive: bool, by: str) -> None:
+        """A person's word, while its engine is out of reach. Raises Conflict when it was found meanwhile."""
+        if self._state is not JobState.UNKNOWN:
+            raise Conflict(f"job {self.job.id} is not unknown any more: it is {self._state}")
+        if alive:
+            await self._advance("resolve", by=by, message=f"{by or 'someone'} says that it is alive: we go on looking")
+        else:
+            await self._decide(Exit(None), None, lost=f"{by or 'someone'} says that it is gone")
+
+    @property
+    def _task_id(self) -> str:
+        return self.job.task_id or str(self.job.id)
+
+    async def _grace_s(self, intent: Intent) -> float:
+        """As asked with the newest wish, else the setting."""
+        grace = self._means.settings.grace_s
+        after = 0 if self._adopted else self._born_seq
+        for entry in await self._means.ledger.audit(self.job.id, after=after, limit=1_000_000):
+            if entry.verb == intent.value and isinstance(entry.data.get("grace_s"), int | float):
+                grace = float(entry.data["grace_s"])
+        return grace
+
+    async def _still_ours(self) -> bool:
+        job = await self._means.ledger.job(self.job.id)
+        self._intent = job.intent
+        return job.fence == self.attempt.fence and job.state in ACTIVE
+
+    async def _guard(self, step: Coroutine[Any, Any, bool | None]) -> bool:
+        """False when the job is not ours any more. What else breaks here is met again on the next try."""
+        try:
+            return await step is not False
+        except NotFound:
+            return False
+        except Conflict as error:
+            _log.warning("%s: %s", self.ref.name, error)
+            return not isinstance(error, StaleFence)
+        except LedgerFull as error:
+            _log.warning("%s: %s", self.ref.name, error)
+            return True
+
+    async def _until_there_is_room(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                return await write()
+            except LedgerFull as error:
+                _log.warning("the end of %s waits to be written down: %s", self.ref.name, error)
+                await asyncio.sleep(_FULL_RETRY_S)
+
+
+_VERBS = {
+    JobState.COMPLETED: "complete",
+    JobState.FAILED: "fail",
+    JobState.STOPPED: "end",
+    JobState.QUEUED: "requeue",
+}

@@ -1,0 +1,31 @@
+"""When which part of a log was read: `output.times` beside it, "<offset> <milliseconds since 1970>" a line.
+
+Sparse, and only a convenience: a disk that is full loses times, nothing else.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from pathlib import Path
+
+NAME = "output.times"
+_STEP = timedelta(seconds=0.5)
+_log = logging.getLogger(__name__)
+
+
+class TimeIndex:
+    """Made with the first line."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+        self._last: datetime | None = None
+
+    def add(self, offset: int, at: datetime) -> None:
+        """The line at `offset` was read now, UTC."""
+        if self._last is not None and at - self._last < _STEP:
+            return
+        self._last = at
+        try:
+            with self._path.open("a") as file:
+                file.write(f"{offset} {round(at.timestamp() * 1000)}\n")
+        except OSError as error:
+            _log.warning("%s: lines have no times for now: %s", self._path, error)

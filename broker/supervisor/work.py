@@ -1,0 +1,76 @@
+"""From a job to what its engine launches: a trainer told by `train.json`, or the command as it was given."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from broker.engines.base import AttemptRef, Launch
+from broker.protocol.job import Attempt, Checkpoint, CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.training import CONFIG_NAME, TrainConfig
+from broker.settings import Settings
+
+TrainerArgv = Callable[[Path], Sequence[str]]
+
+
+def trainer_argv(settings: Settings) -> TrainerArgv:
+    """How a trainer is called with its configuration."""
+    python = settings.trainer_python or sys.executable
+    return lambda config: (python, "-m", "trainer", str(config))
+
+
+def wants_resolved_batch(work: TrainWork) -> bool:
+    """Auto-batch: -1, or a share of the memory. Its answer depends on the neighbours, so it is asked once."""
+    batch: Any = work.args.get("batch")
+    return isinstance(batch, int | float) and not isinstance(batch, bool) and batch < 1
+
+
+def train_config(
+    job: Job, attempt: Attempt, settings: Settings, resume: Sequence[Checkpoint], batch: int | None
+) -> TrainConfig:
+    """`resume`: newest first. `batch`: resolved by an earlier attempt."""
+    spec = spec_of(job)
+    work = spec.work
+    assert isinstance(work, TrainWork)
+    gpu = spec.resources.gpu
+    return TrainConfig(
+        job_id=job.id,
+        fence=attempt.fence,
+        directory=attempt.directory,
+        model=work.model,
+        family=work.family,
+        task=work.task,
+        args=work.args,
+        val=work.val,
+        resume=list(resume),
+        epochs=work.epochs if resume else None,
+        batch=batch,
+        gpu_memory_fraction=gpu.memory_fraction if gpu is not None and attempt.gpus else None,
+        weights_dir=str(settings.weights_dir) if settings.weights_dir is not None else None,
+        offline=settings.offline,
+    )
+
+
+def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, config: TrainConfig | None) -> Launch:
+    """Makes the attempt's directory in the jobs' one. `config`: of a training. Raises OSError."""
+    spec = spec_of(job)
+    directory = Path(attempt.directory)
+    for made in (directory.parent, directory):
+        with suppress(FileExistsError):
+            made.mkdir(mode=0o700)
+    if isinstance(spec.work, CommandWork):
+        argv: Sequence[str] = spec.work.argv
+        env = spec.work.env
+        cwd = Path(spec.work.cwd) if spec.work.cwd else directory
+    else:
+        assert config is not None
+        path = directory / CONFIG_NAME
+        path.write_text(config.model_dump_json(indent=2))
+        argv, env, cwd = trainer(path), {}, directory
+    return Launch(ref, argv, env, cwd, directory, attempt.gpus, spec.resources.cpus, spec.resources.memory_mib)
+
+
+def spec_of(job: Job) -> JobSpec:
+    assert job.spec is not None  # who starts or adopts a job has read it with its spec
+    return job.spec

@@ -1,0 +1,36 @@
+"""remove: a job that does not run is forgotten, with its files when asked."""
+
+from broker.protocol.job import JobState
+from tests.flows.daemon import Client, Daemon
+
+
+async def test_a_job_that_ended_is_forgotten_and_its_files_stay(broker: Client, shared_daemon: Daemon) -> None:
+    job = await broker.shell("echo kept")
+    await broker.reaches(job.id)
+    assert (await broker.http.delete(f"/jobs/{job.id}")).status_code == 204
+    assert (await broker.http.get(f"/jobs/{job.id}")).status_code == 404
+    assert (await broker.http.get(f"/jobs/{job.id}/logs")).status_code == 404
+    assert (shared_daemon.data_dir / "jobs" / str(job.id) / "1" / "output.log").read_text() == "kept\n"
+
+
+async def test_its_directory_goes_too_when_asked(broker: Client, shared_daemon: Daemon) -> None:
+    job = await broker.shell("echo gone")
+    await broker.reaches(job.id)
+    assert (await broker.http.delete(f"/jobs/{job.id}", params={"files": "true"})).status_code == 204
+    assert not (shared_daemon.data_dir / "jobs" / str(job.id)).exists()
+
+
+async def test_a_removed_job_that_waited_never_starts(broker: Client, shared_daemon: Daemon) -> None:
+    job = await broker.submit("true", hold=True)
+    assert (await broker.http.delete(f"/jobs/{job.id}")).status_code == 204
+    other = await broker.submit("true")
+    await broker.reaches(other.id)
+    assert not (shared_daemon.data_dir / "jobs" / str(job.id)).exists()
+
+
+async def test_what_runs_is_not_removed(broker: Client) -> None:
+    job = await broker.lasting()
+    answer = await broker.http.delete(f"/jobs/{job.id}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert "stop it" in answer.json()["detail"]
+    assert (await broker.job(job.id)).state is JobState.RUNNING

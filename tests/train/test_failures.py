@@ -1,0 +1,103 @@
+"""A training that cannot go on says why, what is kept and what to do, and ends with a result."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from broker.protocol.job import EndReason
+from broker.protocol.training import EXIT_FAILED, Failed, Started
+from tests.train.attempts import Attempt, Attempts
+from wyolo_tui import shapes
+
+pytestmark = [pytest.mark.train, pytest.mark.xdist_group("failures")]
+
+
+@pytest.fixture(scope="module")
+def data(attempts: Attempts) -> Path:
+    return shapes.make(attempts.folder / "shapes", "detect", images=4, val=2, size=32)
+
+
+def failed(attempt: Attempt) -> Failed:
+    assert attempt.process.returncode == EXIT_FAILED, attempt.log()
+    failure, result = attempt.only(Failed), attempt.result()
+    assert (result.ok, result.reason, result.message) == (False, failure.reason, failure.message)
+    return failure
+
+
+def test_weights_that_are_not_here_and_cannot_be_fetched(attempts: Attempts, data: Path) -> None:
+    attempt = attempts.run(model="yolov8n.pt", args={"data": str(data)})
+    failure = failed(attempt)
+    assert failure.reason is EndReason.WEIGHTS_MISSING
+    assert "yolov8n.yaml" in failure.message  # what could be done instead
+    assert "No epoch was finished." in failure.message
+
+
+def test_a_model_that_does_not_exist_is_answered_with_the_nearest(attempts: Attempts, data: Path) -> None:
+    failure = failed(attempts.run(model="yolov8nn.yaml", args={"data": str(data)}))
+    assert failure.reason is EndReason.WEIGHTS_MISSING
+    assert "yolov8n.yaml" in failure.message
+
+
+def test_a_model_whose_activation_is_a_program_is_refused(attempts: Attempts, data: Path) -> None:
+    canary = attempts.folder / "canary"
+    model = attempts.folder / "mine.yaml"
+    model.write_text(f"nc: 3\nactivation: open({str(canary)!r}, 'w')\nbackbone: []\nhead: []\n", encoding="utf-8")
+    failure = failed(attempts.run(model=str(model), args={"data": str(data)}))
+    assert failure.reason is EndReason.BAD_CONFIG
+    assert "activation" in failure.message
+    assert not canary.exists()
+
+
+def test_a_data_set_whose_images_are_not_there(attempts: Attempts, data: Path) -> None:
+    wrong = data.with_name("wrong.yaml")
+    wrong.write_text("train: images/nowhere\nval: images/val\nnames: [a]\n", encoding="utf-8")
+    failure = failed(attempts.run(args={"data": str(wrong)}))
+    assert failure.reason is EndReason.BAD_DATA
+    assert "images/nowhere" in failure.message
+
+
+def test_a_data_set_without_one_good_label(attempts: Attempts) -> None:
+    path = shapes.make(attempts.folder / "broken", "detect", images=2, val=2, size=32)
+    for label in (path.parent / "labels" / "train").glob("*.txt"):
+        label.write_text("99 0.5 0.5 0.1 0.1\n", encoding="utf-8")
+    failure = failed(attempts.run(args={"data": str(path)}))
+    assert failure.reason is EndReason.BAD_DATA
+
+
+def test_an_argument_that_ultralytics_does_not_take(attempts: Attempts, data: Path) -> None:
+    attempt = attempts.run(args={"data": str(data), "optimizer": "Adagrad"})
+    failure = failed(attempt)
+    assert failure.reason is EndReason.BAD_CONFIG
+    assert "Adagrad" in failure.message
+
+
+def test_a_loss_that_becomes_nan(attempts: Attempts, data: Path) -> None:
+    """A gain beyond float32 makes it infinite; Ultralytics goes back to its last checkpoint three times."""
+    attempt = attempts.run(args={"data": str(data), "epochs": 3, "box": 1e39, "optimizer": "SGD"})
+    failure = failed(attempt)
+    assert failure.reason is EndReason.NAN, failure
+    assert "train.lr0" in failure.message
+    assert "back to the last checkpoint, try 3 of 3" in attempt.notes()
+    assert attempt.epochs() == [1]
+
+
+def test_a_full_disk(attempts: Attempts, data: Path) -> None:
+    """/dev/full is one; the checkpoint's unfinished copy is the first thing to meet it."""
+    directory = attempts.folder / "full"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "checkpoints" / "epoch-0001.pt.tmp").symlink_to("/dev/full")
+    attempt = attempts.run(args={"data": str(data), "epochs": 3}, directory=directory)
+    assert failed(attempt).reason is EndReason.DISK_FULL
+    assert attempt.epochs() == []
+    assert attempt.of(Started)
+
+
+def test_a_pickle_that_runs_a_program_is_not_loaded(attempts: Attempts, data: Path) -> None:
+    canary = attempts.folder / "pickled"
+    program = f"cos\nsystem\n(S'touch {canary}'\ntR."
+    weights = attempts.folder / "evil.pt"
+    weights.write_bytes(program.encode())
+    failure = failed(attempts.run(model=str(weights), args={"data": str(data)}))
+    assert not canary.exists()
+    assert os.fspath(weights) in failure.message

@@ -1,0 +1,104 @@
+"""Where a setting comes from, and that each is documented."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from broker import settings
+from broker.protocol.mistakes import mistakes
+from broker.settings import NodeSettings, Settings, load, reference
+from tests.running import run_broker
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction]
+    """Without what is set on this machine."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"WYOLO_{name.upper()}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "wyolo.toml"
+    file.write_text('port = 1\nhost = "127.0.0.2"\ngrace_s = 5\n')
+    monkeypatch.setenv("WYOLO_PORT", "2")
+    monkeypatch.setenv("WYOLO_HOST", "127.0.0.3")
+    found = load(file, port=3, host=None)
+    assert (found.port, found.host, found.grace_s, found.backoff_s) == (3, "127.0.0.3", 5, 15)
+
+
+def test_the_file_in_the_home_directory_is_read_where_none_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "wyolo"
+    folder.mkdir(parents=True)
+    (folder / "wyolo.toml").write_text("port = 7\n")
+    assert load(None).port == 7
+
+
+def test_variables_of_the_command_line_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WYOLO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("WYOLO_KEY", "secret")
+    assert load(None).port == 23450
+
+
+def test_nodes_and_path_maps_can_be_given_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WYOLO_NODES", '[{"name": "left", "slots": 2}]')
+    monkeypatch.setenv("WYOLO_PATH_MAP", '{"/datasets": "/mnt/data"}')
+    found = load(None)
+    assert [(node.name, node.slots) for node in found.nodes] == [("left", 2)]
+    assert found.path_map == {"/datasets": "/mnt/data"}
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    file = tmp_path / "wyolo.toml"
+    file.write_text('prot = 1\n[[nodes]]\nname = "a"\nslot = 2\n')
+    with pytest.raises(ValidationError) as caught:
+        load(file)
+    said = {f.where: f.hint for f in mistakes(caught.value.errors(), Settings, NodeSettings)}
+    assert said == {"prot": "did you mean `port`?", "nodes.0.slot": "did you mean `slots`?"}
+
+
+def test_a_relative_data_directory_does_not_depend_on_where_the_broker_is_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(None, data_dir=Path("state")).data_dir == tmp_path / "state"
+
+
+def test_redis_passwords_are_not_shown() -> None:
+    assert "hunter2" not in repr(load(None, redis_url="redis://:hunter2@127.0.0.1/0"))
+
+
+def test_every_setting_is_described() -> None:
+    for model in (Settings, NodeSettings):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_the_reference_page_is_what_the_model_says() -> None:
+    assert DOCUMENT.read_text() == reference(), "run: python -m broker.settings > docs/settings.md"
+
+
+def test_help_names_every_setting_and_its_variable() -> None:
+    shown = run_broker("--help")
+    assert shown.returncode == 0
+    for setting in settings.described():
+        assert setting.env in shown.stdout
+        assert setting.description.split()[0] in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("port = \n", "cannot be read"), ('port = "many"\n', "port: expected a valid integer")],
+    ids=["broken TOML", "wrong type"],
+)
+def test_wrong_settings_end_the_start_with_a_line_and_exit_code_2(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "wyolo.toml"
+    file.write_text(text)
+    shown = run_broker("--config", str(file))
+    assert shown.returncode == 2
+    assert said in shown.stderr
+    assert "Traceback" not in shown.stderr

@@ -1,0 +1,388 @@
+"""The cockpit: one app that owns the board and the link; screens show it and ask it to act.
+
+Nothing here blocks: what takes time is a worker, and a worker only posts messages.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar, cast
+
+from textual import on, work
+from textual.app import App
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.theme import BUILTIN_THEMES
+from textual.worker import Worker
+
+from broker.protocol.event import FollowerEvent, Resync
+from broker.protocol.job import Job, JobState
+from wyolo_tui.acting import Acting
+from wyolo_tui.board import Board, Change, Trail, fold, more, snapshot
+from wyolo_tui.keymap import BY_ID, config_dir, printed, read_keymap
+from wyolo_tui.link import Link
+from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, SnapshotRead
+from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
+from wyolo_tui.screens.jobs import JobsScreen
+from wyolo_tui.screens.page import Page
+from wyolo_tui.themes import NAMES, THEMES, Palette
+from wyolo_tui.widgets.bars import LinkState
+
+TICK_S = 0.25  # the screens hear of what came at most four times a second
+LIVE_PAGE, LIVE_MOST = 500, 10_000  # waiting and running jobs that are held
+ENDED_PAGE = 200
+RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
+TOASTS_AT_ONCE = 3
+KEPT_THEMES = frozenset({"textual-dark", "textual-light"})  # Textual falls back on these
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _screen(number: int) -> Screen[Any]:
+    """Imported when it is first looked at."""
+    if number == 2:
+        from wyolo_tui.screens.nodes import NodesScreen
+
+        return NodesScreen()
+    if number == 8:
+        from wyolo_tui.screens.events import EventsScreen
+
+        return EventsScreen()
+    from wyolo_tui.screens.soon import SoonScreen
+
+    return SoonScreen(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    unicode: bool = True
+    theme: str | None = None
+    notice: str = ""  # said once, at the start
+    address: str = ""  # of the broker, shown until it answers
+    now: Callable[[], datetime] = _now
+    zone: tzinfo | None = None  # None: the machine's
+    config_dir: Path = field(default_factory=config_dir)
+
+
+class WyoloApp(App[None]):
+    TITLE = "wyolo"
+    CSS_PATH = "wyolo.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = []
+    ENABLE_COMMAND_PALETTE = True
+    NOTIFICATION_TIMEOUT = 4
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "screen-1": JobsScreen,
+        **{f"screen-{number}": partial(_screen, number) for number in range(2, 9)},
+    }
+    DEFAULT_MODE = "screen-1"
+
+    def __init__(self, connect: Callable[[], Awaitable[Link]], options: Options | None = None) -> None:
+        """`connect` makes the client; it is called once the first frame is painted."""
+        self.options = options or Options()
+        self.board = Board()
+        self.link_state = LinkState(self.options.address)
+        self.glyphs: Glyphs = UNICODE if self.options.unicode else ASCII
+        self.palette = Palette(NAMES[0])
+        self.keys: dict[str, str] = {}
+        self.link: Link | None = None
+        self.acting = Acting(self)
+        self.trail = Trail()
+        self._connect = connect
+        super().__init__()
+        for theme in THEMES:
+            self.register_theme(theme)
+        for name in BUILTIN_THEMES:
+            if name not in KEPT_THEMES:
+                self.unregister_theme(name)
+        self.theme = self._first_theme()
+        self._take_theme()
+        if not self.options.unicode:
+            from wyolo_tui.ascii import AsciiFilter
+
+            self._filters.append(AsciiFilter())
+
+    def _first_theme(self) -> str:
+        wanted = self.options.theme or ""
+        return next((name for name in NAMES if wanted and wanted in (name, name.removeprefix("wyolo-"))), NAMES[0])
+
+    def on_mount(self) -> None:
+        self.theme_changed_signal.subscribe(self, lambda _: self._retheme())
+        keymap, wrong = read_keymap(self.options.config_dir / "keys.toml")
+        self.keys = keymap
+        if keymap:
+            self.set_keymap(keymap)
+        for line in wrong:
+            self.say(line, "warning")
+        if self.options.notice:
+            self.say(self.options.notice)
+        self.call_after_refresh(self._live)
+
+    # --- for the screens ---
+
+    @property
+    def now(self) -> datetime:
+        return self.options.now()
+
+    @property
+    def zone(self) -> tzinfo | None:
+        return self.options.zone
+
+    @property
+    def page(self) -> Page | None:
+        """The screen under any dialog."""
+        return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
+
+    @property
+    def gpu_index(self) -> dict[str, int]:
+        """GPU uuid -> its index on its node."""
+        return {gpu.uuid: gpu.index for node in self.board.nodes.values() if node.sample for gpu in node.sample.gpus}
+
+    def key(self, id: str) -> str:
+        """What is printed on the key of a binding, after remapping."""
+        keys = self.keys.get(id) or BY_ID[id].keys
+        return printed(keys.split(",", maxsplit=1)[0].strip())
+
+    def say(self, text: str, severity: str = "information") -> None:
+        level = cast(Any, severity)
+        self.notify(plain(text), severity=level, markup=False, timeout=8 if severity == "error" else 4)
+
+    def ask(
+        self, coroutine: Awaitable[Any], *, group: str, exclusive: bool = True, quiet: bool = False
+    ) -> Worker[None]:
+        """Run this off the screens; what the broker cannot do becomes a word to the person."""
+
+        async def run() -> None:
+            from wyolo_tui.unanswered import Unanswered
+
+            try:
+                await coroutine
+            except Unanswered as error:
+                if not quiet:
+                    self.post_message(Said(problem_text(error), "error"))
+
+        return self.run_worker(run(), group=group, exclusive=exclusive)
+
+    def reload(self) -> None:
+        """Read everything again; the stream starts anew from there."""
+        self._live()
+
+    def undo(self) -> None:
+        self.acting.undo()
+
+    def cancel(self, group: str) -> None:
+        """End the workers of a group."""
+        self.workers.cancel_group(self, group)  # pyright: ignore[reportUnknownMemberType]
+
+    def go(self, number: int) -> None:
+        """Screen 1 to 8."""
+        current = self.page
+        if current is not None and current.number == number:
+            return
+        self.switch_mode(f"screen-{number}")
+
+    # --- the link ---
+
+    @work(exclusive=True, group="live")
+    async def _live(self) -> None:
+        """Snapshot, then events; again from the start after a resync or a lost connection. Ends with the app."""
+        if self.link is None:
+            self.link = await self._connect()
+        link = self.link
+        from wyolo_tui.unanswered import ProblemError, Unanswered
+
+        failures = 0
+        while True:
+            try:
+                board = await read_snapshot(link, first=failures == 0 and not self.board.loaded, said=self._said_board)
+                failures = 0
+                self.post_message(SnapshotRead(board))
+                await self._follow(link, board.seq)
+            except ProblemError as error:
+                if error.problem.status < 500:
+                    self.post_message(LinkWent(problem_text(error), 0.0, for_good=True))
+                    return
+                failures = await self._wait(problem_text(error), failures)
+            except Unanswered as error:
+                failures = await self._wait(str(error), failures)
+
+    def _said_board(self, board: Board) -> None:
+        self.post_message(SnapshotRead(board))
+
+    async def _wait(self, why: str, failures: int) -> int:
+        wait_s = RETRY_S[min(failures, len(RETRY_S) - 1)]
+        self.post_message(LinkWent(why, wait_s))
+        await asyncio.sleep(wait_s)
+        return failures + 1
+
+    async def _follow(self, link: Link, seq: int) -> None:
+        """Until what is held must be read again. What comes within a tick is told together."""
+        from wyolo_tui.feed import LinkDown, LinkUp
+
+        pending: list[FollowerEvent] = []
+        timer: asyncio.TimerHandle | None = None
+        told = 0.0
+        was_up = False
+
+        def tell() -> None:
+            nonlocal timer, told
+            timer, told = None, monotonic()
+            if pending:
+                self.post_message(EventsCame(list(pending)))
+                pending.clear()
+
+        try:
+            async with aclosing(link.follow(seq)) as items:
+                async for item in items:
+                    if isinstance(item, LinkUp):
+                        if was_up:
+                            return  # what was missed meanwhile and is not in the ledger: read it again
+                        was_up = True
+                        self.post_message(LinkCame())
+                    elif isinstance(item, LinkDown):
+                        tell()
+                        was_up = True
+                        self.post_message(LinkWent(item.why, item.retry_s))
+                    elif isinstance(item, Resync):
+                        return
+                    else:
+                        pending.append(item)
+                        if timer is None:
+                            wait_s = max(0.0, told + TICK_S - monotonic())
+                            timer = asyncio.get_running_loop().call_later(wait_s, tell)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            tell()
+
+    @on(SnapshotRead)
+    def _snapshot_read(self, message: SnapshotRead) -> None:
+        first = not self.board.loaded
+        self.board = message.board
+        if self.page is not None:
+            self.page.board_replaced()
+        if first:
+            self._link_is(True)
+
+    @on(EventsCame)
+    def _events_came(self, message: EventsCame) -> None:
+        self.board, change = fold(self.board, message.events)
+        news = self.trail.add(message.events)
+        self._tell(change)
+        if news and self.page is not None:
+            self.page.happened()
+        for job in change.ended[:TOASTS_AT_ONCE]:
+            self._toast(job)
+        if len(change.ended) > TOASTS_AT_ONCE:
+            self.say(f"{len(change.ended) - TOASTS_AT_ONCE} more jobs ended")
+
+    @on(OlderRead)
+    def _older_read(self, message: OlderRead) -> None:
+        cursor = message.page.next_cursor if message.advance else self.board.cursor
+        self.board, change = more(self.board, message.page.jobs, cursor)
+        self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        if self.page is not None:
+            self.page.board_changed(change)
+
+    @on(LinkCame)
+    def _link_came(self) -> None:
+        self._link_is(True)
+
+    @on(LinkWent)
+    def _link_went(self, message: LinkWent) -> None:
+        before = self.link_state
+        as_of = before.as_of or (self.now if self.board.loaded else None)
+        self.link_state = replace(before, up=False, as_of=as_of, why=plain(message.why))
+        if message.for_good or before.up:
+            self.say(message.why, "error" if message.for_good else "warning")
+        self._show_link()
+
+    def _link_is(self, up: bool) -> None:
+        if up and self.link_state.as_of is not None:
+            self.say("the broker answers again")
+        address = self.link.address if self.link is not None else self.link_state.address
+        self.link_state = LinkState(address, up)
+        self._show_link()
+
+    def _show_link(self) -> None:
+        if self.page is not None:
+            self.page.link_changed()
+
+    def _toast(self, job: Job) -> None:
+        text = why(job)[0]
+        words = f"#{job.id} {job.name} {job.state.value}" + (f": {text}" if text else "")
+        level = "error" if job.state is JobState.FAILED else "information"
+        self.say(words, level)
+
+    @on(Said)
+    def _said(self, message: Said) -> None:
+        self.say(message.text, message.severity)
+
+    async def on_unmount(self) -> None:
+        if self.link is not None:
+            await self.link.close()
+
+    # --- colours ---
+
+    def next_theme(self) -> None:
+        at = NAMES.index(self.theme) if self.theme in NAMES else -1
+        self.theme = NAMES[(at + 1) % len(NAMES)]
+        self.say(f"theme {self.theme.removeprefix('wyolo-')}")
+
+    def _take_theme(self) -> None:
+        self.palette = Palette(self.theme, self.current_theme.dark)
+
+    def _retheme(self) -> None:
+        self._take_theme()
+        for screen in self.screen_stack:
+            if isinstance(screen, Page):
+                screen.retheme()
+
+
+async def read_snapshot(link: Link, first: bool, said: Callable[[Board], None]) -> Board:
+    """Nodes, totals, every job that waits or runs and the newest that ended. `said` hears of the first page at once."""
+    live, ended, nodes, queue = await asyncio.gather(
+        link.jobs(filter="state:active,waiting", limit=LIVE_PAGE),
+        link.jobs(filter="state:ended", sort="-ended", limit=ENDED_PAGE),
+        link.nodes(),
+        link.queue(),
+    )
+    jobs = [*live.jobs, *ended.jobs]
+    seq = min(live.seq, ended.seq)
+    board = snapshot(jobs, nodes, queue, seq, ended.next_cursor)
+    cursor = live.next_cursor
+    if cursor is not None and first:
+        said(board)
+    while cursor is not None and len(jobs) < LIVE_MOST:
+        page = await link.jobs(filter="state:active,waiting", limit=LIVE_PAGE, cursor=cursor)
+        jobs += page.jobs
+        cursor = page.next_cursor
+    return snapshot(jobs, nodes, queue, seq, ended.next_cursor)
+
+
+def problem_text(error: Exception) -> str:
+    """What happened, with the findings where there are some."""
+    findings = getattr(getattr(error, "problem", None), "findings", [])
+    lines = [f"{finding.where}: {finding.message}" if finding.where else finding.message for finding in findings[:3]]
+    return "\n".join([str(error), *lines]) if lines and str(error) not in lines else str(error)
+
+
+def run_cockpit(url: str, key: str, *, notice: str = "", unicode: bool = True, theme: str | None = None) -> int:
+    """The whole screen, until a person leaves it; 0."""
+
+    async def connect() -> Link:
+        live = await asyncio.to_thread(__import__, "wyolo_tui.live", fromlist=["BrokerLink"])
+        return cast(Link, live.BrokerLink(url, key))
+
+    address = url.partition("://")[2].rstrip("/") or url
+    app = WyoloApp(connect, Options(unicode=unicode, theme=theme, notice=notice, address=address))
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,113 @@
+"""wyolo events: what happened to a job, or what is happening to all of them."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from broker.protocol.event import (
+    AuditEntry,
+    EpochDone,
+    FollowerEvent,
+    JobChanged,
+    JobRemoved,
+    NodeChanged,
+    Progressed,
+    QueueChanged,
+    Resync,
+    Sampled,
+)
+from wyolo_tui.cli.reporting import headline_values
+from wyolo_tui.cli.session import Exit, Session
+from wyolo_tui.cli.targets import complete_job, one
+from wyolo_tui.cli.verb import verb
+from wyolo_tui.client import BrokerClient
+from wyolo_tui.feed import Feed, LinkDown, LinkUp
+from wyolo_tui.present import Cell, clock, day_and_clock, number, plain
+
+
+@verb
+async def command(
+    cli: Session,
+    *,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="JOB", help="What happened to it; all jobs, as it happens, without.",
+                       autocompletion=complete_job, show_default=False),
+    ] = None,
+    after: Annotated[
+        int | None, typer.Option("--after", metavar="SEQ", min=0, help="What came after that number.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 1000,
+) -> Exit:  # fmt: skip
+    """Show a job's history: who asked for what, and what came of it. Without JOB, follow what happens to all."""
+    async with cli.broker() as broker:
+        if job is None:
+            await _follow(cli, broker, after)
+            return Exit.OK
+        entries = await broker.events((await one(broker, job)).id, after or 0, limit)
+    if cli.json:
+        cli.emit_list(entries)
+    else:
+        _show(cli, entries)
+    return Exit.OK
+
+
+def _show(cli: Session, entries: Sequence[AuditEntry]) -> None:
+    from wyolo_tui.cli.tables import grid, utc_now
+
+    now = utc_now()
+    rows: list[list[Cell | str]] = []
+    for entry in entries:
+        states = f"{entry.from_state or ''} {cli.glyphs.arrow} {entry.to_state}" if entry.to_state else ""
+        rows.append(
+            [
+                [(str(entry.seq), "dim")],
+                day_and_clock(entry.at, now, None),
+                "" if entry.attempt is None else str(entry.attempt),
+                plain(entry.verb),
+                states.strip(),
+                plain(entry.by),
+                plain(f"{entry.reason}: {entry.message}" if entry.reason and entry.message else entry.message),
+            ]
+        )
+    cli.show(grid(["SEQ", "AT", "ATTEMPT", "VERB", "STATE", "BY", ""], rows, right={0, 2}))
+
+
+async def _follow(cli: Session, broker: BrokerClient, after: int | None) -> None:
+    """Until Ctrl-C: what is durable, a line each; with --json everything."""
+    seq = (await broker.health()).seq if after is None else after
+    async with aclosing(Feed(broker, seq).follow()) as items:
+        async for item in items:
+            match item:
+                case LinkDown():
+                    cli.note(f"{item.why}; trying again")
+                case LinkUp():
+                    pass
+                case _ if cli.json:
+                    cli.emit(item)
+                case _:
+                    line = _line(item)
+                    if line:
+                        cli.say(line)
+
+
+def _line(event: FollowerEvent) -> str:
+    """'' for what comes many times a second."""
+    at = clock(event.at, None)
+    match event:
+        case JobChanged(job=job):
+            note = f": {event.note or job.message or job.waits_for}".rstrip(": ")
+            return f"{at} {event.seq} job {job.id} {job.name} {event.verb or 'changed'}, {job.state}{note}"
+        case JobRemoved():
+            return f"{at} {event.seq} job {event.job_id} removed"
+        case EpochDone():
+            values = " ".join(f"{name} {number(value)}" for name, value in headline_values(event.values).items())
+            return f"{at} {event.seq} job {event.job_id} epoch {event.epoch} {values}"
+        case NodeChanged(node=node):
+            return f"{at} {event.seq} node {node.name} {node.state} {node.message}".rstrip()
+        case Resync():
+            return f"{at} too much happened at once: some of it is missing here"
+        case Progressed() | Sampled() | QueueChanged():
+            return ""

@@ -1,0 +1,90 @@
+"""From files and options to a SubmitRequest. What can be refused without a broker is refused here."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from broker.protocol.api import SubmitRequest
+from broker.protocol.job import Priority
+from wyolo_tui.cli.session import BadUse
+
+MOST_BYTES = 262_144
+FROM_STDIN = "-"
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the file: train.epochs=3. Repeatable."),
+]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="A name to call it by.")]
+User = Annotated[str | None, typer.Option("--user", help="Whose job it is.")]
+Level = Annotated[
+    Literal["high", "normal", "low"] | None, typer.Option("--priority", "-p", help="Who comes before whom.")
+]
+TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="The id other programs know it by.")]
+Hold = Annotated[bool, typer.Option("--hold", help="Do not start it before `release`.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Until it has ended; exit code 1 if it did not complete.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="As --wait, with its log.")]
+
+
+def from_file(
+    file: str,
+    set: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+    user: str | None = None,
+    priority: Literal["high", "normal", "low"] | None = None,
+    task_id: str | None = None,
+    hold: bool = False,
+) -> SubmitRequest:
+    """`file` may be - for standard input. Raises BadUse."""
+    return SubmitRequest(
+        config=_text(file),
+        base_dir=str(Path.cwd() if file == FROM_STDIN else Path(file).absolute().parent),
+        set=assignments(set or ()),
+        name=name,
+        user=user,
+        priority=Priority(priority) if priority else None,
+        task_id=task_id,
+        hold=hold,
+    )
+
+
+def assignments(given: Sequence[str]) -> dict[str, Any]:
+    """['train.epochs=3'] -> {'train.epochs': 3}; values are read as YAML. Raises BadUse."""
+    from broker.protocol.document import DocumentError, parse_value
+
+    values = dict[str, Any]()
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise BadUse(f"--set {text}: no KEY=VALUE", "as in --set train.epochs=3")
+        try:
+            values[key.strip()] = parse_value(value)
+        except DocumentError as error:
+            raise BadUse(f"--set {text}: {error.finding.message}", error.finding.hint) from error
+    return values
+
+
+def _text(file: str) -> str:
+    try:
+        if file == FROM_STDIN:
+            data = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise BadUse(f"there is no file {file}") from None
+    except IsADirectoryError:
+        raise BadUse(f"{file} is a folder", "name the configuration in it") from None
+    except OSError as error:
+        raise BadUse(f"{file} cannot be read ({error.strerror})") from error
+    if len(data) > MOST_BYTES:
+        raise BadUse(f"{file} has more than {MOST_BYTES // 1024} KiB: no configuration is so large")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadUse(f"{file}: line {line}: not UTF-8 text", "save it as UTF-8") from error

@@ -1,0 +1,74 @@
+"""wyolo run: queue any command, supervised and logged as a training is."""
+
+import getpass
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.protocol.api import SubmitRequest
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources
+from wyolo_tui.cli.following import wait_for
+from wyolo_tui.cli.reporting import state_line
+from wyolo_tui.cli.requests import Follow, Hold, Level, Name, TaskId, Wait
+from wyolo_tui.cli.session import BadUse, Exit, Session
+from wyolo_tui.cli.submit import PATIENCE_S
+from wyolo_tui.cli.verb import verb
+
+
+@verb
+async def command(
+    cli: Session,
+    *,
+    argv: Annotated[
+        list[str], typer.Argument(metavar="-- ARGV...", help="The command, after two dashes.", show_default=False)
+    ],
+    name: Name = None,
+    priority: Level = None,
+    cwd: Annotated[
+        Path | None, typer.Option("--cwd", metavar="DIR", help="Where it runs; this directory unless told.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", "-e", metavar="K=V", help="For its environment; K alone: as it is here. Repeatable."),
+    ] = None,
+    cpus: Annotated[float, typer.Option("--cpus", metavar="N", min=0.01, help="Cores that it is counted for.")] = 1.0,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=0, max=64, help="GPUs that it gets.")] = 0,
+    node: Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only there.")] = None,
+    task_id: TaskId = None,
+    hold: Hold = False,
+    wait: Wait = False,
+    follow: Follow = False,
+) -> Exit:
+    """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH."""
+    folder = (cwd or Path.cwd()).absolute()
+    if not folder.is_dir():
+        raise BadUse(f"there is no folder {folder}")
+    spec = JobSpec(
+        work=CommandWork(argv=argv, cwd=str(folder), env=_environment(env or [])),
+        name=name or "",
+        user=getpass.getuser(),
+        task_id=task_id,
+        priority=Priority(priority or "normal"),
+        resources=Resources(cpus=cpus, gpu=GpuRequest(count=gpus), node=node),
+    )
+    async with cli.broker(PATIENCE_S) as broker:
+        job, _ = await broker.submit(SubmitRequest(spec=spec, hold=hold))
+        if wait or follow:
+            return await wait_for(cli, broker, [job], log=follow)
+    if cli.json:
+        cli.emit(job)
+    else:
+        cli.say(state_line(job))
+    return Exit.OK
+
+
+def _environment(given: list[str]) -> dict[str, str]:
+    values = {"PATH": os.environ["PATH"]} if "PATH" in os.environ else {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or (not equals and name not in os.environ):
+            raise BadUse(f"--env {text}: no K=V, and no variable of that name here", "as in --env SEED=3")
+        values[name] = value if equals else os.environ[name]
+    return values

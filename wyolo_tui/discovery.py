@@ -1,0 +1,219 @@
+"""Finds the broker: the one that was named, else the one that wrote its address into the data directory.
+
+Starts one in the background where there is none: in a session of its own, so that it outlives the terminal.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wyolo_tui.unanswered import BrokerOut, ProblemError
+
+if TYPE_CHECKING:
+    from wyolo_tui.client import BrokerClient
+
+ADDRESS_NAME = "broker.json"  # url, pid: written by the broker when it listens, removed when it ends
+KEY_NAME = "key"
+OUTPUT_NAME = "broker.out"  # what a background broker printed; what it logs is in broker.log
+DEFAULT_PORT = 23450
+START_S = 20.0
+STOP_S = 15.0
+STEP_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker is, and what it asks for."""
+
+    url: str
+    key: str = field(repr=False)
+    data_dir: Path
+    pid: int | None = None  # None: it was named by its URL, or runs elsewhere
+
+    def client(self, patience_s: float = 0.0, on_retry: Callable[[str], None] | None = None) -> "BrokerClient":
+        from wyolo_tui.client import BrokerClient
+
+        return BrokerClient(self.url, self.key, patience_s=patience_s, on_retry=on_retry, refind=self.refind)
+
+    def refind(self) -> tuple[str, str] | None:
+        """URL and key of the broker that has taken this one's place, which may listen elsewhere."""
+        successor = None if self.pid is None else _left(self.data_dir)
+        return None if successor is None else (successor.url, successor.key)
+
+
+def data_directory(given: Path | None = None) -> Path:
+    """As the broker chooses it: what was given, WYOLO_DATA_DIR, wyolo.toml, XDG_STATE_HOME, ~/.local/state/wyolo."""
+    named = given or os.environ.get("WYOLO_DATA_DIR") or _configured().get("data_dir")
+    if named:
+        return Path(named).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "wyolo"
+
+
+def find(url: str | None = None, data_dir: Path | None = None) -> Address:
+    """Where the broker should be. Reads files and asks nobody; raises BrokerOut where no broker has left an address."""
+    folder = data_directory(data_dir)
+    url = url or os.environ.get("WYOLO_URL")
+    if url:
+        return Address(url.rstrip("/"), os.environ.get("WYOLO_KEY") or _key(folder), folder)
+    try:
+        address = _read(folder)
+    except FileNotFoundError:
+        raise BrokerOut(f"no broker runs on {folder}") from None
+    except PermissionError:
+        raise BrokerOut(f"{folder} belongs to somebody else: its broker is not ours to use") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokerOut(f"{folder / ADDRESS_NAME} cannot be read ({error})") from error
+    if not _alive(address.pid):
+        raise BrokerOut(f"the broker on {folder} (process {address.pid}) has died; its jobs go on and are not lost")
+    return address
+
+
+async def answers(address: Address) -> bool:
+    """Whether a broker is there and healthy enough to be asked."""
+    try:
+        async with address.client() as broker:
+            await broker.health()
+    except (BrokerOut, ProblemError):
+        return False
+    return True
+
+
+async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tuple[Address, bool]:
+    """A broker on that data directory, once it answers, and whether it was started now or ran already.
+
+    `flags` go to `python -m broker`. Raises BrokerOut with the end of what the broker said, should it not come up.
+    """
+    folder = data_directory(data_dir)
+    address = _left(folder)
+    if address is not None and await answers(address):
+        return address, False
+    child = _spawn(folder, flags)
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        address = _left(folder)
+        if address is not None and await answers(address):
+            return address, address.pid == child.pid
+        if child.poll() is not None and address is None:
+            break
+        await asyncio.sleep(STEP_S)
+    said = _last_line(folder / OUTPUT_NAME)
+    raise BrokerOut(
+        f"the broker did not come up on {folder}: {said or f'nothing was said in {START_S:.0f} s'}",
+        f"all that it said is in {folder / OUTPUT_NAME}; wyolo doctor looks at what it needs",
+    )
+
+
+async def stop(address: Address) -> None:
+    """Returns when a broker of this machine has ended; its jobs go on. Raises BrokerOut when it does not end."""
+    pid = address.pid
+    if pid is None or not _is_broker(pid):
+        raise BrokerOut(f"no broker runs on {address.data_dir}: process {pid} is something else by now")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while _is_broker(pid):
+        if time.monotonic() > deadline:
+            raise BrokerOut(f"process {pid} was asked to end and has not in {STOP_S:.0f} s: kill -9 {pid} ends it")
+        await asyncio.sleep(STEP_S)
+
+
+def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        output = os.open(folder / OUTPUT_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except OSError as error:
+        raise BrokerOut(f"no broker can be started: {folder} cannot be written ({error.strerror})") from error
+    try:
+        # -P: a folder named broker in the current directory is not what is meant
+        command = [sys.executable, "-P", "-m", "broker", "--data-dir", str(folder), *flags, *_other_port(flags)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    finally:
+        os.close(output)
+
+
+def _other_port(flags: Sequence[str]) -> list[str]:
+    """Any free port where nobody chose one and the usual one is taken: the address is in the data directory anyway."""
+    chosen = any(flag.partition("=")[0] in {"--port", "--config"} for flag in flags)
+    if chosen or "WYOLO_PORT" in os.environ or "port" in _configured():
+        return []
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
+        except OSError:
+            return ["--port", "0"]
+    return []
+
+
+def _configured() -> dict[str, Any]:
+    """What the broker's configuration file says; nothing where there is none, or where it says nonsense."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    usual = (Path(base) if base else Path.home() / ".config") / "wyolo" / "wyolo.toml"
+    path = Path(os.environ.get("WYOLO_CONFIG") or usual)
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the broker says what is wrong with it
+        return {}
+
+
+def _left(folder: Path) -> Address | None:
+    """The address in that data directory of a process that lives, whatever WYOLO_URL says."""
+    try:
+        address = _read(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return address if _alive(address.pid) else None
+
+
+def _read(folder: Path) -> Address:
+    said = json.loads((folder / ADDRESS_NAME).read_text())
+    return Address(str(said["url"]), _key(folder), folder, int(said["pid"]))
+
+
+def _key(folder: Path) -> str:
+    try:
+        return (folder / KEY_NAME).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_broker(pid: int) -> bool:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "broker" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def _last_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip().rpartition("\n")[2]
+    except OSError:
+        return ""

@@ -1,0 +1,24 @@
+"""What every widget asks of the app it is in: its colours, its glyphs, its time zone and its size."""
+
+from datetime import tzinfo
+from typing import Protocol, cast
+
+from textual.dom import DOMNode
+from textual.geometry import Size
+
+from wyolo_tui.present import Glyphs
+from wyolo_tui.themes import Palette
+
+
+class Host(Protocol):
+    palette: Palette
+    glyphs: Glyphs
+
+    @property
+    def zone(self) -> tzinfo | None: ...
+    @property
+    def size(self) -> Size: ...
+
+
+def host_of(node: DOMNode) -> Host:
+    return cast(Host, node.app)  # pyright: ignore[reportUnknownMemberType]

@@ -1,0 +1,60 @@
+"""Which columns the table of jobs may show. Those that do not fit leave in their order of importance."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from wyolo_tui.columns import COLUMNS, USUAL
+from wyolo_tui.present import Cell
+from wyolo_tui.screens.dialog import Dialog
+
+
+class ColumnsDialog(Dialog[frozenset[str]]):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "move(1)", show=False),
+        Binding("k,up", "move(-1)", show=False),
+        Binding("space", "switch", show=False),
+        Binding("u", "usual", show=False),
+        Binding("enter,W", "done", show=False),
+    ]
+
+    def __init__(self, chosen: frozenset[str]) -> None:
+        super().__init__()
+        self._chosen = set(chosen)
+        self._at = 0
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = "Columns"
+            yield Static(markup=False)
+
+    def on_mount(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        lines: list[Cell] = []
+        for n, column in enumerate(COLUMNS):
+            box = "x" if column.id in self._chosen else " "
+            on = n == self._at
+            lines.append([(f"[{box}] {column.title:<10}", "accent.strong" if on else ""), (column.help, "dim")])
+        keys: Cell = [("space", "key"), (" on or off   ", "dim"), ("u", "key"), (" the usual   ", "dim"),
+                      ("enter", "key"), (" done", "dim")]  # fmt: skip
+        self.query_one(Static).update(self.text(*lines, [], keys))
+
+    def action_move(self, step: int) -> None:
+        self._at = (self._at + step) % len(COLUMNS)
+        self._draw()
+
+    def action_switch(self) -> None:
+        self._chosen ^= {COLUMNS[self._at].id}
+        self._draw()
+
+    def action_usual(self) -> None:
+        self._chosen = set(USUAL)
+        self._draw()
+
+    def action_done(self) -> None:
+        self.dismiss(frozenset(self._chosen))

@@ -1,0 +1,53 @@
+"""Why a job waits, or why it ended, in full: what a table's cell has no room for."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from broker.protocol.job import FINAL, Job
+from wyolo_tui.present import Cell, headline, plain, state_cell, why
+from wyolo_tui.screens.dialog import Dialog
+
+
+class WhyDialog(Dialog[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("w,q,enter", "leave", show=False)]
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as box:
+            box.border_title = f"Why: job {self._job.id}"
+            yield Static(id="why", markup=False)
+
+    def on_mount(self) -> None:
+        job = self._job
+        text, role = why(job)
+        lines: list[Cell] = [
+            [(plain(job.name), "strong"), ("   ", ""), *state_cell(job, self.glyphs)],
+            [],
+            [
+                (
+                    text or ("it runs; nothing holds it up" if job.state not in FINAL else "no reason was given"),
+                    role or "",
+                )
+            ],
+            [],
+            *headline(job, self.cockpit.now)[:2],
+        ]
+        for warning in job.warnings:
+            lines.append([(f"- {plain(warning)}", "warn")])
+        can = {"failed": "r resumes it from its newest good checkpoint, R runs it again, c clones it to change it",
+               "stopped": "r resumes it from its newest good checkpoint",
+               "held": "h releases it", "queued": "> raises its priority, ctrl+up moves it up",
+               "unknown": ":resolve gone says that its process has ended, :resolve alive that it runs"}.get(job.state.value)  # fmt: skip
+        if can:
+            lines += [[], [(can, "dim")]]
+        text_ = self.text(*lines)
+        text_.no_wrap = False
+        text_.overflow = "fold"
+        self.query_one(Static).update(text_)

@@ -1,0 +1,226 @@
+"""The selected job: two or three lines that say what it does, and its log, curves, configuration and events as tabs."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from broker.protocol.api import LogChunk, MetricTable
+from broker.protocol.event import AuditEntry
+from broker.protocol.job import FINAL, Job
+from wyolo_tui.host import host_of
+from wyolo_tui.present import Cell, Glyphs, audit_line, config_lines, headline, plain, state_cell
+from wyolo_tui.themes import Palette
+from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.lines import Lines
+from wyolo_tui.widgets.log_view import LogView
+from wyolo_tui.widgets.text_view import TextView
+
+if TYPE_CHECKING:
+    from wyolo_tui.widgets.curves_view import CurvesView
+
+ROOMY = 34  # lines that hold the curves and the log together
+TABS = ("log", "curves", "config", "events")
+_TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Events"}
+
+
+class Detail(Vertical):
+    DEFAULT_CSS = """
+    Detail { height: 1fr; }
+    Detail #about { height: auto; padding: 0 1; }
+    Detail #tabs { height: 1; padding: 0 1; }
+    Detail #views { height: 1fr; }
+    Detail.-roomy #log { border-top: solid $border-blurred; height: 2fr; }
+    Detail.-roomy #curves { height: 3fr; }
+    """
+
+    @dataclass
+    class TabChanged(Message):
+        tab: str
+
+    def __init__(self, id: str = "detail") -> None:
+        super().__init__(id=id)
+        self.job: Job | None = None
+        self.tab = "log"
+        self._arranged = False
+        self._about: Cell = []
+        self._tab_line: Cell = []
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="about", markup=False)
+        yield Static(id="tabs", markup=False)
+        with Vertical(id="views"):
+            yield LogView()
+            yield TextView(id="config", note="reading the configuration")
+            yield TextView(id="events", note="reading the events")
+
+    @property
+    def palette(self) -> Palette:
+        return host_of(self).palette
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return host_of(self).glyphs
+
+    @property
+    def log_view(self) -> LogView:
+        return self.query_one(LogView)
+
+    @property
+    def curves(self) -> "CurvesView | None":
+        """There once a person has looked at curves: what draws them takes a while to import."""
+        found = self.query("#curves")
+        return cast("CurvesView", found.first()) if found else None
+
+    @property
+    def view(self) -> Widget:
+        """What the current tab shows, and gets the focus."""
+        return self.query_one(f"#{self.tab}")
+
+    # --- content ---
+
+    def choose(self, job: Job | None, now: datetime) -> None:
+        """Another job: everything about the one before is gone."""
+        self.job = job
+        self.log_view.clear("" if job is None else self._log_note(job))
+        self.query_one("#config", TextView).show_lines([], "reading the configuration")
+        self.query_one("#events", TextView).show_lines([], "reading the events")
+        if self.curves is not None:
+            self.curves.show(None, "" if job is None else self._curves_note(job))
+        self.describe(job, now)
+
+    def describe(self, job: Job | None, now: datetime) -> None:
+        """The same job, as it is now."""
+        self.job = job
+        if job is None:
+            self.border_title = ""
+            self.query_one("#about", Static).update("")
+            self._draw_tabs()
+            return
+        title = styled([(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)], self.palette)  # fmt: skip
+        self.border_title = title  # pyright: ignore[reportAttributeAccessIssue]
+        lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
+        about = styled([part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line],
+                       self.palette)  # fmt: skip
+        about.no_wrap, about.overflow = True, "ellipsis"
+        if [(about.plain, "")] != self._about:
+            self._about = [(about.plain, "")]
+            self.query_one("#about", Static).update(about)
+        self._draw_tabs()
+
+    def show_config(self, job: Job) -> None:
+        self.query_one("#config", TextView).show_lines(config_lines(job))
+
+    def show_events(self, entries: Sequence[AuditEntry], now: datetime) -> None:
+        zone = host_of(self).zone
+        cells = [audit_line(entry, now, zone, self.glyphs) for entry in reversed(entries)]
+        self.query_one("#events", TextView).show_lines(cells, "nothing has happened yet")
+
+    def show_curves(self, table: MetricTable) -> None:
+        if self.curves is not None and self.job is not None:
+            self.curves.show(table, self._curves_note(self.job))
+
+    def add_log(self, chunk: LogChunk, older: bool) -> None:
+        view = self.log_view
+        if older:
+            view.prepend(chunk)
+        else:
+            view.add(chunk)
+        self._draw_tabs()
+
+    # --- tabs ---
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The tabs in view: where there is room, the curves and the log together."""
+        if self.has_class("-roomy") and self.tab in ("log", "curves"):
+            return ("log", "curves")
+        return (self.tab,)
+
+    async def select(self, tab: str) -> None:
+        had_focus = self.has_focus_within
+        self.tab = tab
+        await self._arrange()
+        self._draw_tabs()
+        if had_focus:
+            self.view.focus()
+        self.post_message(self.TabChanged(tab))
+
+    async def _arrange(self) -> None:
+        if "curves" in self.shown and self.curves is None:
+            # what draws curves takes a while to import: not while someone waits for a key
+            await asyncio.to_thread(import_module, "wyolo_tui.widgets.curves_view")
+            from wyolo_tui.widgets.curves_view import CurvesView
+
+            if self.curves is None:
+                await self.query_one("#views").mount(CurvesView(), before=0)
+        for name in TABS:
+            for view in self.query(f"#{name}"):
+                view.display = name in self.shown
+
+    async def on_resize(self) -> None:
+        roomy = self.size.height >= ROOMY
+        if roomy != self.has_class("-roomy") or not self._arranged:
+            self._arranged = True
+            self.set_class(roomy, "-roomy")
+            await self._arrange()
+            self._draw_tabs()
+            self.post_message(self.TabChanged(self.tab))
+
+    def redraw(self) -> None:
+        """In another theme."""
+        self._about = []
+        self._tab_line = []
+        for view in self.query(Lines):
+            view.refresh()
+        if self.curves is not None:
+            self.curves.draw()
+
+    def _draw_tabs(self) -> None:
+        cell: Cell = []
+        for name in TABS:
+            on = name == self.tab
+            role = "accent.strong" if on else "tab.on" if name in self.shown else "tab.off"
+            cell += [(f"[{_TITLES[name]}]" if on else _TITLES[name], role), ("  ", "")]
+        status: Cell = []
+        if "curves" in self.shown and self.curves is not None:
+            status += [*self.curves.status, ("   ", "")]
+        if "log" in self.shown:
+            status += self.log_view.status
+        cell = [*cell, (" ", ""), *status]
+        if cell != self._tab_line:
+            self._tab_line = cell
+            self.query_one("#tabs", Static).update(styled(cell, self.palette))
+
+    def on_log_view_changed(self) -> None:
+        self._draw_tabs()
+
+    def on_curves_view_changed(self) -> None:
+        self._draw_tabs()
+
+    async def on_click(self, event: events.Click) -> None:
+        if event.widget is not None and event.widget.id == "tabs":
+            x = 1
+            for name in TABS:
+                end = x + len(_TITLES[name]) + (2 if name == self.tab else 0)
+                if x <= event.x < end:
+                    await self.select(name)
+                    return
+                x = end + 2
+
+    def _log_note(self, job: Job) -> str:
+        return "it has not started: there is no log yet" if job.fence == 0 else "no line yet"
+
+    def _curves_note(self, job: Job) -> str:
+        if job.kind == "command":
+            return "a command has no curves"
+        return "no epoch was finished" if job.state in FINAL else "no epoch has finished yet"

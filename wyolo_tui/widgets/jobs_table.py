@@ -1,0 +1,268 @@
+"""The table of jobs. It draws the rows in view and nothing else, so that ten thousand cost what forty do."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from broker.protocol.job import Job
+from wyolo_tui.columns import GAP, USUAL, Column, Scene, layout
+from wyolo_tui.keymap import bindings
+from wyolo_tui.order import SORTS, Order
+from wyolo_tui.present import Cell, aligned
+from wyolo_tui.widgets.lines import Lines
+
+MARGIN = 2  # cells at the left, for the mark
+
+
+class JobsTable(Lines):
+    BINDINGS = bindings("moving")
+    header_lines = 1
+
+    @dataclass
+    class Chosen(Message):
+        """The cursor is on another job."""
+
+        job_id: int | None
+
+    @dataclass
+    class Opened(Message):
+        """A double click: the same as enter."""
+
+    @dataclass
+    class NearEnd(Message):
+        """The last rows that are held came into view."""
+
+    def __init__(self, id: str = "jobs") -> None:
+        super().__init__(id=id)
+        self.order = Order()
+        self.jobs: Mapping[int, Job] = {}
+        self.marks: set[int] = set()
+        self.chosen: Collection[str] = USUAL
+        self.stale = False
+        self.empty: list[Cell] = []
+        self._scene: Scene | None = None
+        self._range_from: int | None = None
+        self._columns: list[Column] = []
+        self._current: int | None = None  # the job under the cursor, followed as rows move
+
+    # --- what it shows ---
+
+    @property
+    def current(self) -> Job | None:
+        return self.jobs.get(self._current) if self._current is not None else None
+
+    @property
+    def targets(self) -> list[Job]:
+        """What a verb acts on: the marked jobs, or the one under the cursor."""
+        marked = [self.jobs[id] for id in self.order.ids if id in self.marks]
+        return marked or ([self.current] if self.current is not None else [])
+
+    def replace(self, jobs: Mapping[int, Job], now: datetime, gpu_index: Mapping[str, int]) -> None:
+        """Everything anew."""
+        self.jobs = jobs
+        self._scene = Scene(self.glyphs, now, gpu_index)
+        self.marks &= set(jobs)
+        self.order.rebuild(jobs)
+        self._settle()
+        self.refresh()
+
+    def update_rows(
+        self, jobs: Mapping[int, Job], changed: Collection[int], now: datetime, gpu_index: Mapping[str, int]
+    ) -> None:
+        """Only the rows that changed and are in view are drawn again."""
+        self.jobs = jobs
+        self._scene = Scene(self.glyphs, now, gpu_index)
+        self.marks.difference_update(id for id in changed if id not in jobs)
+        if self.order.update(jobs, changed):
+            self._settle()
+            self.refresh()
+            return
+        ids = self.order.ids
+        self.redraw(
+            index for index in range(self.first, min(len(ids), self.first + self.page)) if ids[index] in changed
+        )
+
+    def select(self, job_id: int) -> bool:
+        """Put the cursor on a job."""
+        at = self.order.position(job_id)
+        if at is None:
+            return False
+        self._current = job_id
+        self.cursor = at
+        self.post_message(self.Chosen(job_id))
+        return True
+
+    def relayout(self) -> None:
+        digits = len(str(max(self.jobs, default=0)))
+        self._columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits)
+        self.refresh()
+
+    @property
+    def shown_columns(self) -> list[Column]:
+        return self._columns
+
+    def _settle(self) -> None:
+        """The cursor stays on its job wherever that went, or on its line where the job is gone."""
+        self.count = len(self.order)
+        at = self.order.position(self._current) if self._current is not None else None
+        if at is not None:
+            self.place(at)
+        elif self.order.ids:
+            self.place(min(self.cursor, len(self.order) - 1))
+            self._announce()
+        elif self._current is not None:
+            self._current = None
+            self.post_message(self.Chosen(None))
+        self.relayout()
+
+    def _announce(self) -> None:
+        ids = self.order.ids
+        job_id = ids[self.cursor] if self.cursor < len(ids) else None
+        if job_id != self._current:
+            self._current = job_id
+            self.post_message(self.Chosen(job_id))
+
+    def watch_cursor(self, before: int, after: int) -> None:
+        super().watch_cursor(before, after)
+        self._announce()
+        if self._range_from is not None:
+            self.refresh()
+        if after >= self.count - self.page:
+            self.post_message(self.NearEnd())
+
+    def on_resize(self) -> None:
+        self.relayout()
+        self.show(self.cursor)
+
+    def on_focus(self) -> None:
+        self.redraw((self.cursor,))
+
+    def on_blur(self) -> None:
+        self.redraw((self.cursor,))
+
+    # --- drawing ---
+
+    def draw_header(self, y: int, width: int) -> Strip:
+        arrow = self.glyphs.down if self.order.descending else self.glyphs.up
+        cells: list[Cell] = [[(" " * MARGIN, "")]]
+        for column in self._columns:
+            on = column.id == self.order.column
+            title = f"{column.title}{arrow}" if on and len(column.title) < column.width else column.title
+            cells.append(aligned([(title, "head.on" if on else "head")], column.width, column.right, ""))
+            cells.append([(" " * GAP, "")])
+        return self.strip(cells, width)
+
+    def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
+        job = self.jobs[self.order.ids[index]]
+        marked = job.id in self.marks or self._in_range(index)
+        scene, palette = self._scene, self.palette
+        assert scene is not None
+        base = self.rich_style
+        under = Style.null()
+        if on_cursor:
+            under = palette["cursor" if self.has_focus else "cursor.away"]
+        elif marked:
+            under = palette["marked"]
+        mark = f"{self.glyphs.mark} " if marked else "  "
+        segments = [Segment(mark, base + palette["mark"] + under)]
+        gap = Segment(" " * GAP, base + under)
+        for column in self._columns:
+            for text, role in aligned(column.cell(job, column.width, scene), column.width, column.right,
+                                      self.glyphs.ellipsis):  # fmt: skip
+                style = palette[role]
+                segments.append(Segment(text, base + under + style if style.bgcolor else base + style + under))
+            segments.append(gap)
+        return Strip(segments).adjust_cell_length(width, base + under)
+
+    def draw_empty(self, y: int, width: int) -> Strip:
+        if self.count or not self.empty:
+            return super().draw_empty(y, width)
+        top = max(1, (self.size.height - len(self.empty)) // 3)
+        line = y - top
+        if not 0 <= line < len(self.empty):
+            return super().draw_empty(y, width)
+        cell = self.empty[line]
+        left = max(0, (width - max(sum(len(t) for t, _ in c) for c in self.empty)) // 2)
+        return self.strip([[(" " * left, "")], cell], width)
+
+    def _in_range(self, index: int) -> bool:
+        if self._range_from is None:
+            return False
+        low, high = sorted((self._range_from, self.cursor))
+        return low <= index <= high
+
+    # --- marks and order ---
+
+    def action_mark(self) -> None:
+        if self._current is None:
+            return
+        self.marks ^= {self._current}
+        self.redraw((self.cursor,))
+        self.move(1)
+        self.post_message(self.Chosen(self._current))
+
+    def action_range(self) -> None:
+        if self._range_from is None:
+            self._range_from = self.cursor
+        else:
+            low, high = sorted((self._range_from, self.cursor))
+            self.marks.update(self.order.ids[low : high + 1])
+            self._range_from = None
+        self.refresh()
+        self.post_message(self.Chosen(self._current))
+
+    def action_clear_marks(self) -> None:
+        self.marks.clear()
+        self._range_from = None
+        self.refresh()
+        self.post_message(self.Chosen(self._current))
+
+    @property
+    def in_range(self) -> bool:
+        return self._range_from is not None
+
+    def sort_by(self, step: int) -> str:
+        """The column to sort by moves one to the left or right; before the first is the natural order."""
+        ids = ["", *(column.id for column in self._columns if column.id in SORTS)]
+        at = ids.index(self.order.column) if self.order.column in ids else 0
+        self.order.column = ids[(at + step) % len(ids)]
+        self._reorder()
+        return self.order.column
+
+    def reverse(self) -> None:
+        self.order.descending = not self.order.descending
+        self._reorder()
+
+    def _reorder(self) -> None:
+        self.order.rebuild(self.jobs)
+        self._settle()
+        self.show(self.cursor)
+        self.refresh()
+
+    # --- the mouse ---
+
+    def on_click(self, event: events.Click) -> None:
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        if at.y == 0:
+            x = MARGIN
+            for column in self._columns:
+                if x <= at.x < x + column.width + GAP and column.id in SORTS:
+                    if self.order.column == column.id:
+                        self.order.descending = not self.order.descending
+                    self.order.column = column.id
+                    self._reorder()
+                x += column.width + GAP
+            return
+        index = at.y - 1 + self.first
+        if index < self.count:
+            self.cursor = index
+            if event.chain == 2:
+                self.post_message(self.Opened())
