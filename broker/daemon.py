@@ -35,7 +35,7 @@ from broker.queue import Queue
 from broker.redis_server import RedisServer
 from broker.scheduler.rooms import Condition
 from broker.scheduler.scheduler import Scheduler
-from broker.settings import Settings
+from broker.settings import NodeSettings, Settings
 from broker.supervisor.supervisor import Supervisor, jobs_directory
 from broker.version import VERSION
 
@@ -114,8 +114,7 @@ async def _broker(settings: Settings) -> AsyncGenerator[tuple[Services, Mapping[
         stack.push_async_callback(queue.close)
         engines: dict[str, Engine] = {}
         for node in settings.nodes:
-            gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
-            engines[node.name] = LocalEngine(node.name, ledger.broker_id, gauges, settings.log_keep_mib)
+            engines[node.name] = _engine(node, settings, ledger.broker_id)
             stack.push_async_callback(engines[node.name].close)
         fleet = Fleet([(node, engines[node.name]) for node in settings.nodes], ledger, bus)
         supervisor = await stack.enter_async_context(
@@ -168,6 +167,15 @@ async def _broker(settings: Settings) -> AsyncGenerator[tuple[Services, Mapping[
         if redis is not None:
             background = {"redis": lambda: _keep_redis(redis, redis_tried)} | background
         yield services, background
+
+
+def _engine(node: NodeSettings, settings: Settings, broker_id: str) -> Engine:
+    gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
+    if node.engine == "local":
+        return LocalEngine(node.name, broker_id, gauges, settings.log_keep_mib)
+    from broker.engines import docker_node  # its libraries take a moment that a broker without Docker need not wait
+
+    return docker_node.engine(node, settings, broker_id, jobs_directory(settings), gauges)
 
 
 async def _keep_redis(redis: RedisServer, tried: asyncio.Event) -> None:
