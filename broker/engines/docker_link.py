@@ -35,9 +35,12 @@ class Link:
         self._url = url
         self._tls = tls
         self._docker: Docker | None = None
+        self._streams: aiohttp.ClientSession | None = None
         self._root = ""
 
     async def close(self) -> None:
+        if self._streams is not None:
+            await self._streams.close()
         if self._docker is not None:
             docker, self._docker = self._docker, None
             await docker.close()
@@ -136,7 +139,7 @@ class Link:
         """A GET whose answer may take for ever; its headers may not."""
         async with self._asked(None) as docker:
             async with asyncio.timeout(QUICK_S):
-                response = await docker.session.get(
+                response = await self._streaming(docker).get(
                     _url(docker, path),
                     params=params,
                     timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
@@ -195,6 +198,14 @@ class Link:
         if self._docker.api_version == "auto":
             await self._docker.version()  # finds out which API it speaks
         return self._docker
+
+    def _streaming(self, docker: Docker) -> aiohttp.ClientSession:
+        """By HTTP/1.0: by 1.1 a daemon sends each line of a log as a chunk of its own, which doubles the work here."""
+        if self._streams is None or self._streams.closed:
+            self._streams = aiohttp.ClientSession(
+                connector=docker.connector, connector_owner=False, version=aiohttp.HttpVersion10
+            )
+        return self._streams
 
     def _open(self) -> Docker:
         scheme, _, address = self._url.partition("://")

@@ -98,7 +98,7 @@ class Spool:
         """Raises OSError."""
         self._source = source
         self._file = record
-        self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         known = record.record
         if os.fstat(self._fd).st_size < known.spooled:  # the disk lost what was written last
             known.spooled, known.since, known.seen = 0, "", 0

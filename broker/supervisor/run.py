@@ -125,10 +125,16 @@ class Run:
         if job.fence != self.attempt.fence or job.state not in ACTIVE or job.intent is None:
             return
         self._intent = job.intent
-        handle = self._handle
-        if handle is None:
+        if self._handle is None:
             return  # out of reach: done as soon as it is found
-        if job.intent is Intent.KILL:
+        try:
+            await self._end_it(self._handle, job.intent)
+        except EngineUnreachable as error:
+            self._stopping = False
+            _log.warning("%s is ended as soon as it is found again: %s", self.ref.name, error)
+
+    async def _end_it(self, handle: Handle, intent: Intent) -> None:
+        if intent is Intent.KILL:
             await handle.kill()
             return
         if self._stopping:
@@ -136,7 +142,7 @@ class Run:
         self._stopping = True
         await handle.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(await self._grace_s(job.intent)):
+            async with asyncio.timeout(await self._grace_s(intent)):
                 await handle.wait()
                 return
         _log.warning("%s did not leave in time and is killed", self.ref.name)

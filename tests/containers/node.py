@@ -21,8 +21,8 @@ class Node:
         self.dockerd = dockerd
         self.jobs = jobs
         self.broker_id = secrets.token_hex(8)
-        self._template = {"image": IMAGE, "user": "65534:65534", "shm_mib": 16, **template}
-        self._jobs = 0
+        self._template: dict[str, Any] = {"image": IMAGE, "user": "65534:65534", "shm_mib": 16, **template}
+        self._jobs = secrets.randbelow(10**9)  # names are one daemon's, for all brokers
         self.engine = self._engine()
 
     async def __aenter__(self) -> Self:
@@ -56,7 +56,7 @@ class Node:
 
     def clear(self) -> None:
         if left := self.containers():
-            self.dockerd.docker("rm", "--force", "--volumes", *left)
+            self.dockerd.docker("rm", "--force", "--volumes", *left, check=False)
 
     def _engine(self) -> DockerEngine:
         link = Link("box", self.dockerd.url)
