@@ -114,7 +114,7 @@ class Home:
             "cpus": sandbox.cpus,
             "memory_mib": sandbox.memory_mib,
             "gpus": sandbox.gpus if isinstance(sandbox.gpus, str) else list(sandbox.gpus),
-            "shared_jobs": True,
+            "reads": [str(folder) for folder in sandbox.data],
             "labels": {"sandbox": sandbox.name},
             "path_map": path_map(sandbox, self.jobs),
         }

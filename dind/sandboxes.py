@@ -7,8 +7,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict
 
 from dind import build, certificates
 from dind.engine import Engine, Progress, Step, connected
@@ -33,24 +34,25 @@ _LOOK_S = 0.1
 _LAST_WORDS = 15  # lines of a sandbox's log that are told when it does not come up
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(BaseModel):
     """How a sandbox is. Where its own daemon answers, `version` and what follows say what that says."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     container: str
-    state: str  # "healthy", "starting", "unhealthy", "stopped", "absent"
+    state: Literal["healthy", "starting", "unhealthy", "stopped", "absent", "foreign"]
     message: str = ""
     port: int = 0
     image: str = ""  # id
     outdated: bool = False  # raised from another image, or otherwise than it is wanted now
+    gpus: str = "none"
+    registered: bool = False  # the broker is told of it
     version: str = ""
     cpus: int = 0
     memory_mib: int = 0
-    gpus: str = "none"
     images: int = 0
     jobs: tuple[str, ...] = ()
-    registered: bool = False
 
 
 async def ensure_image(
@@ -114,40 +116,39 @@ async def up(
 async def inspect(engine: Engine, home: Home, sandbox: Sandbox) -> State:
     """How it is. Raises SandboxError when the host's engine cannot say."""
     found = await _found(engine, sandbox)
-    registered = sandbox.container in home.registered()
+    known: dict[str, Any] = {"name": sandbox.name, "container": sandbox.container}
+    known["registered"] = sandbox.container in home.registered()
     if found is None:
-        return State(sandbox.name, sandbox.container, "absent", registered=registered)
-    _ours(found, home, sandbox)
-    port = _port(found)
+        return State(state="absent", **known)
+    try:
+        _ours(found, home, sandbox)
+    except NotOurs as error:
+        return State(state="foreign", message=f"{error}; {error.remedy}", **known)
     image = await build.inspect(engine, sandbox.image)
-    outdated = image is None or found["Config"]["Labels"].get(SPEC_LABEL) != _spec(home, sandbox, image["Id"])
-    known: dict[str, Any] = {
-        "port": port,
+    known |= {
+        "port": _port(found),
         "image": str(found["Image"]),
-        "outdated": outdated,
-        "registered": registered,
+        "outdated": image is None or found["Config"]["Labels"].get(SPEC_LABEL) != _spec(home, sandbox, image["Id"]),
         "gpus": sandbox.gpus if isinstance(sandbox.gpus, str) else ", ".join(sandbox.gpus),
     }
     running = found["State"]
     if not running["Running"]:
-        code = running["ExitCode"]
-        return State(sandbox.name, sandbox.container, "stopped", f"it ended with code {code}", **known)
+        return State(state="stopped", message=f"it ended with code {running['ExitCode']}", **known)
     try:
-        async with inside(home, sandbox, port) as daemon:
-            about, jobs = await asyncio.gather(daemon.info(), daemon.running_jobs())
+        async with inside(home, sandbox, _port(found)) as daemon:
+            about = await daemon.info()
+            jobs = await daemon.running_jobs()
     except EngineAway as error:
         starting = running.get("Health", {}).get("Status") == "starting"
-        return State(sandbox.name, sandbox.container, "starting" if starting else "unhealthy", str(error), **known)
+        return State(state="starting" if starting else "unhealthy", message=str(error), **known)
     except SandboxError as error:
-        return State(sandbox.name, sandbox.container, "unhealthy", str(error), **known)
+        return State(state="unhealthy", message=f"{error}; {error.remedy}", **known)
     return State(
-        sandbox.name,
-        sandbox.container,
-        "healthy",
-        version=str(about["ServerVersion"]),
-        cpus=int(about["NCPU"]),
-        memory_mib=int(about["MemTotal"]) // 2**20,
-        images=int(about["Images"]),
+        state="healthy",
+        version=about["ServerVersion"],
+        cpus=about["NCPU"],
+        memory_mib=about["MemTotal"] // 2**20,
+        images=about["Images"],
         jobs=tuple(jobs),
         **known,
     )

@@ -1,4 +1,7 @@
+"""A Docker daemon for these tests, one for all of them; skipped, with the reason, where none can be raised."""
+
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,25 +10,42 @@ import pytest
 from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:  # one worker for all of them: the images are made once
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
-    """A host's Docker daemon, with busybox on it."""
-    if why := why_not():
+    """With the image busybox."""
+    if reason := why_not():
         if os.environ.get("WYOLO_CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+            pytest.fail(reason)
+        pytest.skip(reason)
     daemon = HostDaemon(tmp_path_factory.mktemp("host"))
-    daemon.start()
     try:
+        daemon.start()
         daemon.import_busybox()
         yield daemon
     finally:
         daemon.stop()
+        shutil.rmtree(daemon.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def sandbox_base(host: HostDaemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+def debian(host: HostDaemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tree of a Debian with dockerd on it."""
+    folder = tmp_path_factory.mktemp("debian")
+    try:
+        yield debian_tree(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sandbox_base(host: HostDaemon, debian: Path) -> str:
     """The image that sandboxes are built on."""
-    folder: Path = debian_tree(tmp_path_factory.mktemp("base") / "debian")
-    host.import_tree(folder, SANDBOX_BASE)
+    host.import_tree(debian, SANDBOX_BASE)
     return SANDBOX_BASE

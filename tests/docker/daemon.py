@@ -1,13 +1,14 @@
 """A Docker daemon of the tests' own: its data in a temporary folder, apart from whatever else this machine runs.
 
-It has no default bridge and touches no firewall rules, so it disturbs no other daemon; networks that are made on it
-work, and published ports answer on the loopback.
+Its default bridge is its own (with none, dockerd would remove another daemon's docker0), and it touches no firewall
+rules; networks that are made on it work, and published ports answer on the loopback.
 """
 
 import functools
 import io
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -28,10 +29,16 @@ def why_not() -> str:
     """Why no daemon can be raised here; empty where one can."""
     if os.geteuid() != 0:
         return "needs root, to start a Docker daemon"
-    missing = [program for program in ("dockerd", "docker", "iptables", "busybox") if shutil.which(program) is None]
+    missing = [
+        program for program in ("dockerd", "docker", "iptables", "busybox", "ip") if shutil.which(program) is None
+    ]
     if BASE_FOLDER is None and shutil.which("debootstrap") is None:
         missing.append("debootstrap")
-    return f"needs {', '.join(missing)} (Debian: docker.io iptables busybox-static debootstrap)" if missing else ""
+    return (
+        f"needs {', '.join(missing)} (Debian: docker.io iptables busybox-static debootstrap iproute2)"
+        if missing
+        else ""
+    )
 
 
 class HostDaemon:
@@ -41,6 +48,7 @@ class HostDaemon:
         self.folder = folder
         self.url = f"unix://{folder}/docker.sock"
         self._arguments = arguments
+        self._bridge = f"wyt{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,8 +62,19 @@ class HostDaemon:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not Path(f"/sys/class/net/{self._bridge}").exists():
+            run(["ip", "link", "add", self._bridge, "type", "bridge"])
+            run(["ip", "address", "add", f"169.254.{secrets.randbelow(250) + 2}.1/24", "dev", self._bridge])
         command = ["dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec"]
-        command += ["-p", self.folder / "pid", "-H", self.url, "--bridge=none", "--iptables=false", *self._arguments]
+        command += [
+            "-p",
+            self.folder / "pid",
+            "-H",
+            self.url,
+            f"--bridge={self._bridge}",
+            "--iptables=false",
+            *self._arguments,
+        ]
         with (self.folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until_sync(self._answers, 60, "dockerd answers")
@@ -67,9 +86,11 @@ class HostDaemon:
             containers = self.docker("ps", "-aq").split()
             if containers:
                 self.docker("rm", "-fv", *containers)
+            self.docker("network", "prune", "-f")
             self._process.terminate()
             self._process.wait(60)
         self._process = None
+        run(["ip", "link", "delete", self._bridge])
 
     def kill(self) -> None:
         """kill -9: its containers live on until it is started again, or stopped."""
