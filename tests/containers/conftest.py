@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -8,12 +9,12 @@ from tests.containers.dockerd import Dockerd, missing
 from tests.containers.node import Node
 
 
-def _made(directory: Path) -> Iterator[Dockerd]:
+def _made() -> Iterator[Dockerd]:
     if why := missing():
         if os.environ.get("WYOLO_CI"):
             pytest.fail(why)
         pytest.skip(why)
-    daemon = Dockerd(directory)
+    daemon = Dockerd(Path(tempfile.mkdtemp(prefix="dockerd-")))  # sockets lie deep in it, and their paths have an end
     try:
         daemon.start().import_busybox()
         yield daemon
@@ -22,17 +23,15 @@ def _made(directory: Path) -> Iterator[Dockerd]:
 
 
 @pytest.fixture(scope="session")
-def shared_dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+def shared_dockerd() -> Iterator[Dockerd]:
     """Nobody ends or freezes this one."""
-    yield from _made(tmp_path_factory.mktemp("dockerd"))
+    yield from _made()
 
 
 @pytest.fixture
-def dockerd(tmp_path: Path) -> Iterator[Dockerd]:
+def dockerd() -> Iterator[Dockerd]:
     """For a test that does it harm."""
-    directory = tmp_path / "dockerd"
-    directory.mkdir()
-    yield from _made(directory)
+    yield from _made()
 
 
 @pytest.fixture
