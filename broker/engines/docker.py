@@ -147,7 +147,7 @@ class DockerEngine:
         found = await self._link.inspect(ref.name)
         if found is not None and found["State"]["Status"] == "created" and await self._never_starts(ref, found["Id"]):
             found = None
-        if found is None:
+        if found is None or (expected and _data(root) != _data(expected)):
             root = await self._link.root(afresh=True)
         if expected and _data(root) != _data(expected):
             raise other_daemon(self.node, ref)
@@ -252,6 +252,7 @@ class DockerEngine:
                         self._look.set()
             except (EngineError, Refused) as error:
                 _log.debug("events of %s: %s", self.node, error)
+            self._link.doubt()
             self._look.set()
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, EVENTS_AGAIN_S[1])

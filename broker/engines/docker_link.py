@@ -58,6 +58,10 @@ class Link:
             self._root = f"{info['ID']}/{network['Id'][:32]}"
         return self._root
 
+    def doubt(self) -> None:
+        """A connection ended: whoever answers the next one is asked who it is."""
+        self._root = ""
+
     async def info(self) -> Mapping[str, Any]:
         info = await self._told("info")
         assert self._docker is not None
@@ -176,20 +180,20 @@ class Link:
             async with asyncio.timeout(limit_s):
                 yield await self._opened()
         except TimeoutError as error:
-            self._root = ""
+            self.doubt()
             raise unreachable(self.node, TimeoutError(f"it did not answer for {limit_s or QUICK_S:.0f} s")) from error
         except DockerError as error:
             if error.status < 900 and error.status not in _FROM_ABOVE:
                 raise Refused(error.status, error.message) from error
-            self._root = ""
+            self.doubt()
             raise unreachable(self.node, error) from error
         except Refused as refused:
             if refused.status in _FROM_ABOVE:
-                self._root = ""
+                self.doubt()
                 raise unreachable(self.node, refused) from refused
             raise
         except (aiohttp.ClientError, OSError, EOFError, ValueError) as error:
-            self._root = ""
+            self.doubt()
             raise unreachable(self.node, error) from error
 
     async def _opened(self) -> Docker:
