@@ -4,6 +4,7 @@ Exit codes: 0 ended as asked, 1 broke, 2 could not start (settings, port, data d
 """
 
 import argparse
+import gc
 import sys
 import textwrap
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
+    gc.disable()  # until the broker answers: what is loaded to start with stays
     given = _parser().parse_args()
     settings = _settings(given)
     from broker import daemon  # what it loads is not needed to say that the settings are wrong

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from broker.admission import Admission, Admitted
+from broker.admission.admission import Admission
+from broker.admission.admitted import Admitted
 from broker.crashpoint import crash_here
 from broker.errors import BadInput, Conflict
 from broker.ledger.ledger import Ledger
@@ -93,6 +94,7 @@ class Control:
             raise BadInput(refused[:50], next(read.code for read in admitted if read.spec is None))
         jobs = [_new(read, request) for read, request in zip(admitted, requests, strict=True)]
         made = await self._ledger.submit(jobs, by, key, _digest(requests) if key is not None else "")
+        crash_here("after-submit-commit")
         self._wake()
         return [submitted.id for submitted in made]
 

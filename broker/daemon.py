@@ -1,4 +1,4 @@
-"""The composition root: puts the broker together, keeps it going, and lets go of it in order.
+"""The broker's life: it takes the data directory and the port, answers until it is told to end, and lets go in order.
 
 What runs goes on running when the broker ends, however it ends; the next start adopts it.
 """
@@ -7,41 +7,29 @@ import asyncio
 import contextlib
 import errno
 import gc
+import importlib
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING
 
-from broker.admission import Admission
-from broker.api.app import create
-from broker.api.server import Server, listen
-from broker.api.services import Services
-from broker.bus import Bus
-from broker.control import Control
 from broker.datadir import DataDir
-from broker.engines.base import Engine
-from broker.engines.local import LocalEngine
-from broker.errors import BrokerError, DataDirLocked, LedgerFull, LedgerUnusable, QueueDown
-from broker.fleet import Fleet
-from broker.gauges import Gauges
-from broker.intake import Intake
-from broker.ledger.ledger import Ledger
-from broker.queue import Queue
-from broker.redis_server import RedisServer
-from broker.scheduler.rooms import Condition
-from broker.scheduler.scheduler import Scheduler
-from broker.settings import NodeSettings, Settings
-from broker.supervisor.supervisor import Supervisor, jobs_directory
+from broker.errors import BrokerError, DataDirLocked, LedgerFull, LedgerUnusable
+from broker.own_redis import OwnRedis
+from broker.settings import Settings
 from broker.version import VERSION
+
+if TYPE_CHECKING:
+    from broker.assembly import Broker
 
 CANNOT_START = 2  # exit code
 AGAIN_S = 2.0  # before a part that broke is started again
-PRUNE_S = 3600.0
+BACKLOG = 2048
 LOG_BYTES, LOGS_KEPT = 10 << 20, 3
 
 log = logging.getLogger("broker")
@@ -58,7 +46,7 @@ def main(settings: Settings) -> int:
         return _cannot_start(str(error))
     _log_to(settings)
     try:
-        sock = listen(settings.host, settings.port)
+        sock = _listen(settings.host, settings.port)
     except OSError as error:
         return _cannot_start(_no_port(settings, error))
     try:
@@ -75,121 +63,37 @@ def main(settings: Settings) -> int:
 
 async def _run(settings: Settings, home: DataDir, key: str, sock: socket.socket) -> None:
     ending = _ending(home)
-    async with _broker(settings) as (services, background):
-        server = Server(create(services, key))
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve([sock]), name="api")
-            kept = [tasks.create_task(_kept(name, part), name=name) for name, part in background.items()]
-            await server.ready.wait()
-            url = _url(sock)
-            home.announce(url)
-            gc.freeze()  # what was made to start with stays: the collector need not look at it again
-            log.info("wyolo %s answers at %s, data in %s", VERSION, url, settings.data_dir)
-            await ending.wait()
-            log.info("ending: running jobs go on and are adopted by the next start")
-            home.withdraw()
-            services.draining = True
-            for task in kept:
-                task.cancel()
-            services.bus.close()
-            server.should_exit = True
-            await serving
-
-
-@asynccontextmanager
-async def _broker(settings: Settings) -> AsyncGenerator[tuple[Services, Mapping[str, Callable[[], Awaitable[None]]]]]:
-    """All parts, and those of them that run in the background. Left in the opposite order."""
     async with AsyncExitStack() as stack:
-        redis: RedisServer | None = None
-        url = settings.redis_url.get_secret_value() if settings.redis_url is not None else ""
-        if not url:
-            redis = RedisServer(settings.data_dir / "redis")
-            url = redis.url
-            stack.push_async_callback(redis.stop)
-        bus = Bus()
-        stack.callback(bus.close)
-        ledger = await Ledger.open(settings.data_dir / "ledger.db", bus)
-        stack.push_async_callback(ledger.close)
-        queue = Queue(url, ledger.broker_id)
-        stack.push_async_callback(queue.close)
-        engines: dict[str, Engine] = {}
-        for node in settings.nodes:
-            engines[node.name] = _engine(node, settings, ledger.broker_id)
-            stack.push_async_callback(engines[node.name].close)
-        fleet = Fleet([(node, engines[node.name]) for node in settings.nodes], ledger, bus)
-        supervisor = await stack.enter_async_context(
-            Supervisor(ledger, queue, bus=bus, settings=settings, engines=engines)
-        )
-        scheduler = Scheduler(
-            ledger,
-            queue,
-            supervisor,
-            bus=bus,
-            settings=settings,
-            engines=engines,
-            condition=lambda name: Condition(*fleet.condition(name)),
-        )
-        admission = Admission(settings)
-        stack.callback(admission.close)
-        control = Control(
-            ledger=ledger,
-            admission=admission,
-            supervisor=supervisor,
-            wake=scheduler.wake,
-            jobs_dir=jobs_directory(settings),
-            forecast=scheduler.forecast,
-        )
-        services = Services(settings, ledger, bus, control, fleet, supervisor, scheduler)
+        redis: OwnRedis | None = None
+        if settings.redis_url is None:
+            redis = await stack.enter_async_context(OwnRedis(settings.data_dir / "redis"))
+        await asyncio.to_thread(importlib.import_module, "broker.assembly")  # while Redis starts
+        from broker.assembly import assembled
 
-        redis_tried = asyncio.Event()
-        if redis is None:
-            redis_tried.set()
-
-        async def schedule() -> None:
-            await redis_tried.wait()
-            await fleet.seen.wait()  # GPUs are known once they were measured
-            found = await supervisor.adopt()
-            if found:
-                log.info("%d attempts of an earlier broker were found again", found)
-            await scheduler.run()
-
-        async def prune() -> None:
-            while True:
-                await ledger.prune(datetime.now(UTC) - timedelta(days=settings.idempotency_days))
-                await asyncio.sleep(PRUNE_S)
-
-        background: dict[str, Callable[[], Awaitable[None]]] = {
-            "scheduler": schedule,
-            "intake": Intake(queue, control).run,
-            "nodes": fleet.watch,
-            "prune": prune,
-        }
-        if redis is not None:
-            background = {"redis": lambda: _keep_redis(redis, redis_tried)} | background
-        yield services, background
+        broker = await stack.enter_async_context(assembled(settings, redis))
+        await _serve(broker, home, key, sock, ending)
 
 
-def _engine(node: NodeSettings, settings: Settings, broker_id: str) -> Engine:
-    gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
-    if node.engine == "local":
-        return LocalEngine(node.name, broker_id, gauges, settings.log_keep_mib)
-    from broker.engines import docker_node  # its libraries take a moment that a broker without Docker need not wait
-
-    return docker_node.engine(node, settings, broker_id, jobs_directory(settings), gauges)
-
-
-async def _keep_redis(redis: RedisServer, tried: asyncio.Event) -> None:
-    """While it cannot be started the broker is degraded: it takes jobs and starts none."""
-    while True:
-        try:
-            await redis.start()
-        except QueueDown as error:
-            log.warning("%s", error)
-            tried.set()
-            await asyncio.sleep(AGAIN_S)
-        else:
-            tried.set()
-            await redis.watch()
+async def _serve(broker: "Broker", home: DataDir, key: str, sock: socket.socket, ending: asyncio.Event) -> None:
+    """From the first answer to the last."""
+    server = broker.server(key)
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(server.serve([sock]), name="api")
+        kept = [tasks.create_task(_kept(name, part), name=name) for name, part in broker.background.items()]
+        await server.ready.wait()
+        home.announce(url := _url(sock))
+        gc.freeze()  # what was made to start with stays: the collector need not look at it again
+        gc.enable()
+        log.info("wyolo %s answers at %s, data in %s", VERSION, url, home.path)
+        await ending.wait()
+        log.info("ending: running jobs go on and are adopted by the next start")
+        home.withdraw()
+        broker.services.draining = True
+        for task in kept:
+            task.cancel()
+        broker.services.bus.close()
+        server.should_exit = True
+        await serving
 
 
 async def _kept(name: str, part: Callable[[], Awaitable[None]]) -> None:
@@ -219,6 +123,20 @@ def _ending(home: DataDir) -> asyncio.Event:
     for end in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(end, ending.set)
     return ending
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises OSError, such as EADDRINUSE."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _url(sock: socket.socket) -> str:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +29,7 @@ class DataDir:
 
     def lock(self) -> None:
         """Ours until the process ends, however it ends. Raises DataDirLocked, naming the holder."""
-        file = (self.path / LOCK_NAME).open("a+")
+        file = _opened(self.path / LOCK_NAME)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -40,20 +41,20 @@ class DataDir:
                 "--data-dir"
             ) from None
         self._lock = file
+        self.withdraw()  # what a broker left that was killed
         self._hold("")
 
     def announce(self, url: str) -> None:
         """The broker answers there now."""
         self._hold(url)
-        about = self._about(url) | {"version": VERSION}
-        part = self.path / f".{ADDRESS_NAME}.{os.getpid()}"
-        part.write_text(json.dumps(about) + "\n")
-        part.chmod(0o600)
-        part.replace(self.path / ADDRESS_NAME)
+        with _opened(self._withdrawn) as file:
+            _rewrite(file, self._about(url) | {"version": VERSION})
+        self._withdrawn.replace(self.path / ADDRESS_NAME)
 
     def withdraw(self) -> None:
-        """It does not any more. Idempotent."""
-        (self.path / ADDRESS_NAME).unlink(missing_ok=True)
+        """It does not any more. Idempotent. The file keeps its place on the disk, which may be full next time."""
+        with suppress(FileNotFoundError):
+            (self.path / ADDRESS_NAME).replace(self._withdrawn)
 
     def key(self) -> str:
         """256 random bits, made when the directory is new; whoever can read the file may ask the broker anything."""
@@ -70,13 +71,26 @@ class DataDir:
 
     def _hold(self, url: str) -> None:
         assert self._lock is not None
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(json.dumps(self._about(url)) + "\n")
-        self._lock.flush()
+        _rewrite(self._lock, self._about(url))
+
+    @property
+    def _withdrawn(self) -> Path:
+        return self.path / f".{ADDRESS_NAME}"
 
     def _about(self, url: str) -> dict[str, Any]:
         return {"pid": os.getpid(), "url": url, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _opened(path: Path) -> TextIO:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+
+
+def _rewrite(file: TextIO, about: dict[str, Any]) -> None:
+    """In place: a file that has its block needs none of a disk that is full."""
+    file.seek(0)
+    file.write(json.dumps(about) + "\n")
+    file.truncate()
+    file.flush()
 
 
 def _holder(text: str) -> str:

@@ -29,7 +29,7 @@ class _Watched:
     engine: Engine
     cpus: float = 0.0
     memory_mib: int = 0
-    gpus: Sequence[str] = ()
+    gpus: Sequence[str] = ()  # UUIDs in the order of their indexes, those that are lost too
     state: NodeState = NodeState.UP
     message: str = ""
     history: deque[HostSample] = field(default_factory=lambda: deque[HostSample](maxlen=HISTORY))
@@ -75,11 +75,11 @@ class Fleet:
             for name, node in self._nodes.items()
         }
 
-    def condition(self, name: str) -> tuple[str, frozenset[str]]:
-        """Why nothing may start on a node ('' where it may), and its GPUs that are set aside."""
+    def condition(self, name: str) -> tuple[str, frozenset[str], Sequence[str]]:
+        """Why nothing may start on a node ('' where it may), its GPUs that are set aside, and all of its GPUs."""
         node = self._nodes[name]
         lost = {gpu.uuid for gpu in node.history[-1].gpus if gpu.lost} if node.history else set[str]()
-        return "cannot be reached" if node.state is NodeState.UNREACHABLE else "", frozenset(lost)
+        return "cannot be reached" if node.state is NodeState.UNREACHABLE else "", frozenset(lost), node.gpus
 
     async def _watch(self, node: _Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -90,12 +90,13 @@ class Fleet:
                     sample = await node.engine.sample()
                     if not node.cpus:
                         found = await node.engine.inventory()
-                        node.cpus, node.memory_mib, node.gpus = found.cpus, found.memory_mib, found.gpu_uuids
+                        node.cpus, node.memory_mib = found.cpus, found.memory_mib
             except (EngineError, TimeoutError, OSError) as error:
                 said = str(error) or f"did not answer for {PATIENCE_S:.0f} s"
                 await self._turn(node, NodeState.UNREACHABLE, said)
             else:
                 node.history.append(sample)
+                node.gpus = [gpu.uuid for gpu in sample.gpus]  # a driver may come late, a GPU may come back
                 self._bus.publish(Sampled(at=sample.at, sample=sample))
                 lost = [gpu.index for gpu in sample.gpus if gpu.lost]
                 message = f"GPU {', '.join(map(str, lost))} fell off the bus and is set aside" if lost else ""

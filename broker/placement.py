@@ -85,7 +85,7 @@ def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime) -> Assignm
     pinned = [free for free in frees if job.resources.node in (None, free.room.name)]
     if not pinned:
         return f"there is no node called {job.resources.node}: nodes are {_names(frees)}"
-    able = [free for free in pinned if not free.never(job.resources)]
+    able = [free for free in pinned if free.room.closed or not free.never(job.resources)]  # who is away may have more
     if not able:
         return "; ".join(free.never(job.resources) for free in pinned)
     wants_gpu = job.resources.gpu is None or job.resources.gpu.count > 0

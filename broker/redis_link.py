@@ -1,153 +1,83 @@
-"""The way to Redis: commands in, raw replies out, in one round trip and in bounded time.
+"""The way to Redis. Whatever goes wrong is a QueueDown that says what and what to do; the next call connects anew.
 
-The only module that knows the driver. Whatever goes wrong is a QueueDown that says what and what to do; the next call
-connects anew by itself. Nothing is retried here: only the caller knows what may be done twice.
+Nothing is retried here: only the caller knows what may be done twice.
 """
 
 import asyncio
-import hashlib
-import re
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from broker.errors import BadInput, QueueDown
+from broker.errors import BadInput
 from broker.protocol.api import ErrorCode, Finding
+from broker.redis_words import ANSWER_S, Command, Reply, Script
 
-ANSWER_S = 3.0  # longest that a command may take
-
-Word = str | bytes | int | float
-Command = Sequence[Word]
-Reply = Any  # bytes, int, None, or a list of these
-
-
-@dataclass(frozen=True)
-class Script:
-    """A Lua script. Its commands may be repeated when Redis has to be told the script first."""
-
-    text: str
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
-
-    def call(self, keys: Sequence[str], args: Sequence[Word]) -> Command:
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
-
-
-class Refused(QueueDown):
-    """Redis answered, with an error. `kind` is its first word: WRONGTYPE, NOGROUP, MISCONF ..."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        self.kind = kind
-        super().__init__(message)
+if TYPE_CHECKING:
+    from broker.redis_driver import Driver
 
 
 class Link:
     """A few connections to one Redis. Raises BadInput when `url` is none: unix://, redis:// or rediss://."""
 
     def __init__(self, url: str, name: str, scripts: Sequence[Script] = (), connections: int = 8) -> None:
-        self._scripts = scripts
+        self._url = url
         self._where = _without_secrets(url)
+        self._name = name
+        self._scripts = scripts
+        self._connections = connections
+        self._driver: Driver | None = None
         try:
-            pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
-                url,
-                max_connections=connections,
-                timeout=None,  # `run` bounds the whole of it
-                socket_timeout=None,  # the default of 5 s would end blocking reads
-                socket_connect_timeout=ANSWER_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                client_name=name,
-                driver_info=None,
-                encoding_errors="replace",
-            )
-            self._redis = Redis.from_pool(pool)
-        except (ValueError, TypeError, exceptions.RedisError) as error:
+            _check(url)
+        except ValueError as error:
             finding = Finding(
                 where="redis_url",
                 message=f"{self._where} does not name a Redis: {error}",
                 hint="unix:///path/redis.sock or redis://:password@host:6379/0",
             )
-            raise BadInput([finding], ErrorCode.BAD_CONFIG) from error
-        self._redis.response_callbacks.clear()  # replies as they are
+            raise BadInput([finding], ErrorCode.BAD_CONFIG) from None
 
     async def run(self, what: str, *commands: Command, atomic: bool = False, within_s: float = ANSWER_S) -> list[Reply]:
         """The replies of all commands, sent together; `atomic`: as MULTI. Raises QueueDown, Refused for the first
         that Redis refused (the others have been done, unless it refused the MULTI as a whole)."""
-        try:
-            async with asyncio.timeout(within_s):
-                replies = await self._send(commands, atomic)
-                if any(isinstance(reply, exceptions.NoScriptError) for reply in replies):
-                    await self._send([("SCRIPT", "LOAD", script.text) for script in self._scripts], atomic=False)
-                    replies = await self._send(commands, atomic)
-        except (TimeoutError, exceptions.TimeoutError) as error:
-            raise QueueDown(
-                self._told(what, f"did not answer within {within_s:g} s", "is it stopped, or its disk slow?")
-            ) from error
-        except exceptions.ResponseError as error:
-            raise self._refused(what, error) from error
-        except exceptions.AuthenticationError as error:
-            raise QueueDown(
-                self._told(what, f"refused to let us in: {error}", "mend the password in the url")
-            ) from error
-        except exceptions.BusyLoadingError as error:
-            raise QueueDown(self._told(what, "is still loading its data", "it will be ready by itself")) from error
-        except (exceptions.RedisError, OSError) as error:
-            raise QueueDown(self._told(what, f"cannot be reached: {error}", "is it running?")) from error
-        for reply in replies:
-            if isinstance(reply, exceptions.RedisError):
-                raise self._refused(what, reply) from reply
-        return replies
+        driver = self._driver or await self._loaded()
+        return await driver.run(what, *commands, atomic=atomic, within_s=within_s)
 
     async def one(self, what: str, command: Command) -> Reply:
         return (await self.run(what, command))[0]
 
     async def close(self) -> None:
-        try:
-            async with asyncio.timeout(1.0):
-                await self._redis.aclose()
-        except (TimeoutError, OSError, exceptions.RedisError):
-            pass  # the sockets are given up; nothing was on its way
+        if self._driver is not None:
+            await self._driver.close()
 
-    async def _send(self, commands: Sequence[Command], atomic: bool) -> list[Reply]:
-        async with self._redis.pipeline(transaction=atomic) as pipe:
-            for command in commands:
-                cast(Any, pipe).execute_command(*command)
-            return await cast(Awaitable[list[Reply]], pipe.execute(raise_on_error=False))
+    async def _loaded(self) -> "Driver":
+        """In a thread: meanwhile the broker answers."""
+        await asyncio.to_thread(importlib.import_module, "broker.redis_driver")
+        from broker.redis_driver import Driver
 
-    def _refused(self, what: str, error: exceptions.RedisError) -> Refused:
-        said = str(error)
-        found = _KIND.search(said)
-        kind = _KINDS.get(type(error)) or (found[0] if found else said.split(" ", 1)[0])
-        happened, remedy = _REFUSALS.get(kind, (f"refused: {said[:300]}", "see its log"))
-        return Refused(kind, self._told(what, happened, remedy))
-
-    def _told(self, what: str, happened: str, remedy: str) -> str:
-        return f"Redis at {self._where} {happened} ({what}): {remedy} The ledger keeps every job; wyolo goes on trying."
+        if self._driver is None:
+            self._driver = Driver(
+                self._url, self._where, name=self._name, scripts=self._scripts, connections=self._connections
+            )
+        return self._driver
 
 
-_KIND = re.compile(r"\b(MISCONF|OOM|READONLY|NOPERM|LOADING|WRONGTYPE|NOGROUP|UNBLOCKED)\b")  # also inside a script's
-_KINDS: dict[type[Exception], str] = {  # whose first word the driver takes away
-    exceptions.ReadOnlyError: "READONLY",
-    exceptions.OutOfMemoryError: "OOM",
-    exceptions.NoPermissionError: "NOPERM",
-    exceptions.BusyLoadingError: "LOADING",
-}
-_REFUSALS = {  # what happened, what to do
-    "MISCONF": ("cannot write to its disk, so it takes nothing", "free some space there."),
-    "OOM": ("is out of memory (maxmemory)", "give it more, or remove other keys."),
-    "READONLY": ("is a read-only replica", "name its primary in the url."),
-    "NOPERM": ("does not allow this user to do that", "grant it (ACL SETUSER)."),
-    "LOADING": ("is still loading its data", "it will be ready by itself."),
-    "WRONGTYPE": ("holds another kind of value under a key of ours", "rename that key."),
-}
+def _check(url: str) -> None:
+    """Raises ValueError, without the url's password."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"unix", "redis", "rediss"}:
+        raise ValueError("it begins with none of unix://, redis:// and rediss://")
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ValueError("it has no path")
+        return
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("its port is none") from None
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError("after the port stands the number of a database")
 
 
 def _without_secrets(url: str) -> str:

@@ -4,7 +4,8 @@ Nothing here blocks: what takes time is a worker, and a worker only posts messag
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
@@ -14,7 +15,7 @@ from time import monotonic
 from typing import Any, ClassVar, cast
 
 from textual import on, work
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
@@ -23,21 +24,22 @@ from textual.worker import Worker
 from broker.protocol.event import FollowerEvent, Resync
 from broker.protocol.job import Job, JobState
 from wyolo_tui.acting import Acting
-from wyolo_tui.board import Board, Change, Trail, fold, more, snapshot
+from wyolo_tui.board import Board, Change, Trail, fold, more
+from wyolo_tui.commands import ENTRIES, Entry, parse
 from wyolo_tui.keymap import BY_ID, config_dir, printed, read_keymap
 from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, SnapshotRead
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
+from wyolo_tui.snapshot import problem_text, read_snapshot
 from wyolo_tui.themes import NAMES, THEMES, Palette
 from wyolo_tui.widgets.bars import LinkState
 
 TICK_S = 0.25  # the screens hear of what came at most four times a second
-LIVE_PAGE, LIVE_MOST = 500, 10_000  # waiting and running jobs that are held
-ENDED_PAGE = 200
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 TOASTS_AT_ONCE = 3
+MANY_JOBS = 1_000
 KEPT_THEMES = frozenset({"textual-dark", "textual-light"})  # Textual falls back on these
 
 
@@ -73,7 +75,7 @@ class Options:
 
 class WyoloApp(App[None]):
     TITLE = "wyolo"
-    CSS_PATH = "wyolo.tcss"
+    CSS_PATH = Path(__file__).parent / "wyolo.tcss"
     BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 4
@@ -176,6 +178,21 @@ class WyoloApp(App[None]):
     def undo(self) -> None:
         self.acting.undo()
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: what the command line knows, found by a part of its name."""
+        for entry in ENTRIES:
+            usage = f" {entry.usage}" if entry.usage else ""
+            yield SystemCommand(f"{entry.name}{usage}", entry.help, partial(self._from_palette, entry))
+
+    def _from_palette(self, entry: Entry) -> None:
+        page = self.page
+        if page is None:
+            return
+        if entry.usage and not entry.usage.startswith("["):  # it wants a word more
+            page.open_command(f"{entry.name} ")
+        else:
+            page.run_command(parse(entry.name))
+
     def cancel(self, group: str) -> None:
         """End the workers of a group."""
         self.workers.cancel_group(self, group)  # pyright: ignore[reportUnknownMemberType]
@@ -265,6 +282,8 @@ class WyoloApp(App[None]):
     def _snapshot_read(self, message: SnapshotRead) -> None:
         first = not self.board.loaded
         self.board = message.board
+        if len(self.board.jobs) > MANY_JOBS:
+            gc.freeze()  # what stays need not be looked through again and again while a person types
         if self.page is not None:
             self.page.board_replaced()
         if first:
@@ -345,34 +364,6 @@ class WyoloApp(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, Page):
                 screen.retheme()
-
-
-async def read_snapshot(link: Link, first: bool, said: Callable[[Board], None]) -> Board:
-    """Nodes, totals, every job that waits or runs and the newest that ended. `said` hears of the first page at once."""
-    live, ended, nodes, queue = await asyncio.gather(
-        link.jobs(filter="state:active,waiting", limit=LIVE_PAGE),
-        link.jobs(filter="state:ended", sort="-ended", limit=ENDED_PAGE),
-        link.nodes(),
-        link.queue(),
-    )
-    jobs = [*live.jobs, *ended.jobs]
-    seq = min(live.seq, ended.seq)
-    board = snapshot(jobs, nodes, queue, seq, ended.next_cursor)
-    cursor = live.next_cursor
-    if cursor is not None and first:
-        said(board)
-    while cursor is not None and len(jobs) < LIVE_MOST:
-        page = await link.jobs(filter="state:active,waiting", limit=LIVE_PAGE, cursor=cursor)
-        jobs += page.jobs
-        cursor = page.next_cursor
-    return snapshot(jobs, nodes, queue, seq, ended.next_cursor)
-
-
-def problem_text(error: Exception) -> str:
-    """What happened, with the findings where there are some."""
-    findings = getattr(getattr(error, "problem", None), "findings", [])
-    lines = [f"{finding.where}: {finding.message}" if finding.where else finding.message for finding in findings[:3]]
-    return "\n".join([str(error), *lines]) if lines and str(error) not in lines else str(error)
 
 
 def run_cockpit(url: str, key: str, *, notice: str = "", unicode: bool = True, theme: str | None = None) -> int:

@@ -80,79 +80,110 @@ def snapshot(
 
 def fold(board: Board, events: Sequence[FollowerEvent]) -> tuple[Board, Change]:
     """Events in order, all at once: the mappings are copied at most once, whatever the number of events."""
-    jobs: dict[int, Job] | None = None
-    nodes: dict[str, Node] | None = None
-    changed: set[int] = set()
-    touched: set[str] = set()
-    epochs: list[EpochDone] = []
-    ended: dict[int, Job] = {}
-    counts, failed, drain = board.counts, board.failed_today, board.drain_s
-    seq, resync = board.seq, False
+    folding = _Folding(board)
     for event in events:
-        seq = max(seq, event.seq)
+        folding.take(event)
+    return folding.done()
+
+
+class _Folding:
+    """A board while events go into it."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._jobs: dict[int, Job] | None = None  # copied when the first job changes
+        self._nodes: dict[str, Node] | None = None
+        self._changed: set[int] = set()
+        self._touched: set[str] = set()
+        self._epochs: list[EpochDone] = []
+        self._ended: dict[int, Job] = {}
+        self._totals = (board.counts, board.failed_today, board.drain_s)
+        self._seq, self._resync = board.seq, False
+
+    def take(self, event: FollowerEvent) -> None:
+        self._seq = max(self._seq, event.seq)
         match event:
             case JobChanged(job=job):
-                jobs = dict(board.jobs) if jobs is None else jobs
-                before = jobs.get(job.id)
-                jobs[job.id] = _with_live(job, before)
-                changed.add(job.id)
-                if job.state in FINAL and before is not None and before.state not in FINAL:
-                    ended[job.id] = job
+                self._job_changed(job)
             case JobRemoved(job_id=job_id):
-                jobs = dict(board.jobs) if jobs is None else jobs
-                if jobs.pop(job_id, None) is not None:
-                    changed.add(job_id)
-            case EpochDone(job_id=job_id):
-                epochs.append(event)
-                known = (board.jobs if jobs is None else jobs).get(job_id)
+                if self._known(job_id) is not None:
+                    del self._jobs_to_change()[job_id]
+                    self._changed.add(job_id)
+            case EpochDone():
+                self._epochs.append(event)
+                known = self._known(event.job_id)
                 if known is not None and event.epoch >= known.epoch:
-                    jobs = dict(board.jobs) if jobs is None else jobs
-                    jobs[job_id] = _after_epoch(known, event)
-                    changed.add(job_id)
-            case Progressed(job_id=job_id):
-                known = (board.jobs if jobs is None else jobs).get(job_id)
+                    self._put(_after_epoch(known, event))
+            case Progressed():
+                known = self._known(event.job_id)
                 if known is not None and known.state in ACTIVE:
-                    jobs = dict(board.jobs) if jobs is None else jobs
-                    jobs[job_id] = known.model_copy(
-                        update={
-                            "epoch": max(known.epoch, event.epoch - 1),
-                            "epochs": event.epochs or known.epochs,
-                            "epoch_progress": event.epoch_progress,
-                            "eta_s": event.eta_s,
-                        }
-                    )
-                    changed.add(job_id)
+                    self._put(_in_progress(known, event))
             case Sampled(sample=sample):
-                node = (board.nodes if nodes is None else nodes).get(sample.node)
+                node = self._node(sample.node)
                 if node is not None:
-                    nodes = dict(board.nodes) if nodes is None else nodes
-                    nodes[sample.node] = _with_sample(node, sample)
-                    touched.add(sample.node)
+                    self._put_node(_with_sample(node, sample))
             case NodeChanged(node=node):
-                nodes = dict(board.nodes) if nodes is None else nodes
-                nodes[node.name] = _with_history(node, nodes.get(node.name))
-                touched.add(node.name)
+                self._put_node(_with_history(node, self._node(node.name)))
             case QueueChanged():
-                counts, failed, drain = event.counts, event.failed_today, event.drain_s
-                for job_id, why in event.waits.items():
-                    known = (board.jobs if jobs is None else jobs).get(job_id)
-                    if known is not None and known.state in WAITING and known.waits_for != why:
-                        jobs = dict(board.jobs) if jobs is None else jobs
-                        jobs[job_id] = known.model_copy(update={"waits_for": why})
-                        changed.add(job_id)
+                self._queue_changed(event)
             case Resync():
-                resync = True
-    totals = (counts, failed, drain) != (board.counts, board.failed_today, board.drain_s)
-    after = replace(
-        board,
-        jobs=board.jobs if jobs is None else jobs,
-        nodes=board.nodes if nodes is None else nodes,
-        counts=counts,
-        failed_today=failed,
-        drain_s=drain,
-        seq=seq,
-    )
-    return after, Change(frozenset(changed), frozenset(touched), tuple(epochs), tuple(ended.values()), totals, resync)
+                self._resync = True
+
+    def done(self) -> tuple[Board, Change]:
+        board = self._board
+        counts, failed, drain = self._totals
+        after = replace(
+            board,
+            jobs=board.jobs if self._jobs is None else self._jobs,
+            nodes=board.nodes if self._nodes is None else self._nodes,
+            counts=counts,
+            failed_today=failed,
+            drain_s=drain,
+            seq=self._seq,
+        )
+        change = Change(
+            jobs=frozenset(self._changed),
+            nodes=frozenset(self._touched),
+            epochs=tuple(self._epochs),
+            ended=tuple(self._ended.values()),
+            totals=self._totals != (board.counts, board.failed_today, board.drain_s),
+            resync=self._resync,
+        )
+        return after, change
+
+    def _job_changed(self, job: Job) -> None:
+        before = self._known(job.id)
+        self._put(_with_live(job, before))
+        if job.state in FINAL and before is not None and before.state not in FINAL:
+            self._ended[job.id] = job
+
+    def _queue_changed(self, event: QueueChanged) -> None:
+        self._totals = (event.counts, event.failed_today, event.drain_s)
+        for job_id, why in event.waits.items():
+            known = self._known(job_id)
+            if known is not None and known.state in WAITING and known.waits_for != why:
+                self._put(known.model_copy(update={"waits_for": why}))
+
+    def _known(self, job_id: int) -> Job | None:
+        return (self._board.jobs if self._jobs is None else self._jobs).get(job_id)
+
+    def _jobs_to_change(self) -> dict[int, Job]:
+        if self._jobs is None:
+            self._jobs = dict(self._board.jobs)
+        return self._jobs
+
+    def _put(self, job: Job) -> None:
+        self._jobs_to_change()[job.id] = job
+        self._changed.add(job.id)
+
+    def _node(self, name: str) -> Node | None:
+        return (self._board.nodes if self._nodes is None else self._nodes).get(name)
+
+    def _put_node(self, node: Node) -> None:
+        if self._nodes is None:
+            self._nodes = dict(self._board.nodes)
+        self._nodes[node.name] = node
+        self._touched.add(node.name)
 
 
 def more(board: Board, jobs: Iterable[Job], cursor: str | None) -> tuple[Board, Change]:
@@ -173,6 +204,16 @@ def _with_live(job: Job, before: Job | None) -> Job:
     if job.epoch == before.epoch and not job.epoch_progress:
         keep["epoch_progress"] = before.epoch_progress
     return job.model_copy(update=keep) if keep else job
+
+
+def _in_progress(job: Job, event: Progressed) -> Job:
+    update = {
+        "epoch": max(job.epoch, event.epoch - 1),
+        "epochs": event.epochs or job.epochs,
+        "epoch_progress": event.epoch_progress,
+        "eta_s": event.eta_s,
+    }
+    return job.model_copy(update=update)
 
 
 def _after_epoch(job: Job, event: EpochDone) -> Job:

@@ -39,6 +39,22 @@ def _priority(job: Job, width: int, scene: Scene) -> Cell:
     return [(sign if width < 8 else f"{sign} {job.priority.value}", role)]
 
 
+def _name(job: Job, _: int, __: Scene) -> Cell:
+    return [(plain(job.name), "")]
+
+
+def _model(job: Job, _: int, __: Scene) -> Cell:
+    return [(plain(job.model), "dim")]
+
+
+def _epoch(job: Job, width: int, scene: Scene) -> Cell:
+    return epoch_cell(job, width, scene.glyphs)
+
+
+def _fitness(job: Job, width: int, scene: Scene) -> Cell:
+    return fitness_cell(job, width, scene.glyphs)
+
+
 def _eta(job: Job, _: int, __: Scene) -> Cell:
     return [(duration(job.eta_s), "")]
 
@@ -50,25 +66,48 @@ def _state(job: Job, width: int, scene: Scene) -> Cell:
 COLUMNS: tuple[Column, ...] = (
     Column("id", "ID", "number", 4, 1, lambda job, _, __: [(str(job.id), "dim")], right=True),
     Column("state", "STATE", "state", 11, 1, _state),
-    Column("name", "NAME", "name", 22, 1, lambda job, _, __: [(plain(job.name), "")], grow=3, limit=36, shrink=15),
-    Column("model", "MODEL", "model or program", 12, 9, lambda job, _, __: [(plain(job.model), "dim")], grow=1, limit=18),
-    Column("epoch", "EPOCH", "finished epochs", 15, 2, lambda job, w, s: epoch_cell(job, w, s.glyphs), grow=1, limit=22),
-    Column("fitness", "FITNESS", "fitness so far, and the best", 15, 5, lambda job, w, s: fitness_cell(job, w, s.glyphs),
-           grow=1, limit=24),
+    Column("name", "NAME", "name", 22, 1, _name, grow=3, limit=36, shrink=16),
+    Column("model", "MODEL", "model or program", 12, 9, _model, grow=1, limit=18),
+    Column("epoch", "EPOCH", "finished epochs", 15, 2, _epoch, grow=1, limit=22),
+    Column("fitness", "FITNESS", "fitness so far, and the best", 15, 5, _fitness, grow=1, limit=24),
     Column("eta", "LEFT", "time until it is done", 7, 3, _eta, right=True),
-    Column("where", "NODE:GPU", "where it runs", 8, 6, lambda job, _, s: [(plain(where(job, dict(s.gpu_index))), "")],
-           grow=1, limit=16),
+    Column(
+        "where",
+        "NODE:GPU",
+        "where it runs",
+        8,
+        6,
+        lambda job, _, s: [(plain(where(job, dict(s.gpu_index))), "")],
+        grow=1,
+        limit=16,
+    ),
     Column("user", "USER", "who asked for it", 6, 8, lambda job, _, __: [(plain(job.user), "dim")], limit=12, grow=1),
-    Column("priority", "PRIORITY", "priority", 8, 7, _priority, shrink=3),
-    Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=14),
-    Column("age", "AGE", "since it was submitted", 4, 10, lambda job, _, s: [(ago(job.submitted_at, s.now), "dim")],
-           right=True),
-    Column("data", "DATA", "data set", 12, 11, lambda job, _, __: [(plain(job.data.rsplit("/", 1)[-1]), "dim")],
-           grow=1, limit=24),
-)  # fmt: skip
+    Column("priority", "PRIORITY", "priority", 3, 7, _priority, grow=1, limit=8),
+    Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=10),
+    Column(
+        "age",
+        "AGE",
+        "since it was submitted",
+        4,
+        10,
+        lambda job, _, s: [(ago(job.submitted_at, s.now), "dim")],
+        right=True,
+    ),
+    Column(
+        "data",
+        "DATA",
+        "data set",
+        12,
+        11,
+        lambda job, _, __: [(plain(job.data.rsplit("/", 1)[-1]), "dim")],
+        grow=1,
+        limit=24,
+    ),
+)
 BY_ID = {column.id: column for column in COLUMNS}
 USUAL = frozenset({"id", "state", "name", "model", "epoch", "fitness", "eta", "where", "user", "priority", "why"})
 GAP = 2
+COMFORTABLE = 100
 
 
 def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3) -> list[Column]:
@@ -80,7 +119,9 @@ def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3) -> l
     ]
 
     def least(column: Column) -> int:
-        return column.shrink or column.width
+        """On a narrow screen columns are squeezed; where there is more, the least important leave sooner instead."""
+        squeezed = column.shrink or column.width
+        return squeezed if width < COMFORTABLE else (squeezed + column.width) // 2
 
     while len(columns) > 1 and sum(least(c) + GAP for c in columns) - GAP > width:
         columns.remove(max(columns, key=lambda c: c.importance))

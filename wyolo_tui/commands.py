@@ -145,9 +145,11 @@ def complete(line: str, job_ids: Sequence[int], files: Callable[[str], list[str]
 
 _FILTER_WORDS = (
     *(f"state:{state.value}" for state in JobState),
-    "state:waiting", "state:active", "state:ended", "@", "user:", "name:", "model:", "data:", "reason:",
-    "priority:high", "priority:normal", "priority:low", "kind:train", "kind:command", "map50>", "fitness>", "epoch>", "!",
-)  # fmt: skip
+    *("state:waiting", "state:active", "state:ended"),
+    *("@", "user:", "name:", "model:", "data:", "reason:"),
+    *("priority:high", "priority:normal", "priority:low", "kind:train", "kind:command"),
+    *("map50>", "fitness>", "epoch>", "!"),
+)
 
 
 def filter_words(last: str) -> list[str]:

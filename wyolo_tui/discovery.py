@@ -6,7 +6,6 @@ Starts one in the background where there is none: in a session of its own, so th
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +22,14 @@ if TYPE_CHECKING:
 
 ADDRESS_NAME = "broker.json"  # url, pid: written by the broker when it listens, removed when it ends
 KEY_NAME = "key"
+LOCK_NAME = "broker.lock"  # its holder's pid
 OUTPUT_NAME = "broker.out"  # what a background broker printed; what it logs is in broker.log
 DEFAULT_PORT = 23450
 START_S = 20.0
 STOP_S = 15.0
 STEP_S = 0.05
+
+_started: list[subprocess.Popen[bytes]] = []  # looked after while we live: one that has died must not look alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,11 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
     while time.monotonic() < deadline:
         address = _left(folder)
         if address is not None and await answers(address):
-            return address, address.pid == child.pid
-        if child.poll() is not None and address is None:
+            new = address.pid == child.pid
+            if not new:  # another was faster: ours finds the directory locked, and ends
+                await asyncio.to_thread(child.wait)
+            return address, new
+        if child.poll() is not None and address is None and not _held(folder):
             break
         await asyncio.sleep(STEP_S)
     said = _last_line(folder / OUTPUT_NAME)
@@ -115,27 +120,40 @@ async def start(data_dir: Path | None = None, flags: Sequence[str] = ()) -> tupl
 
 async def stop(address: Address) -> None:
     """Returns when a broker of this machine has ended; its jobs go on. Raises BrokerOut when it does not end."""
-    pid = address.pid
-    if pid is None or not _is_broker(pid):
-        raise BrokerOut(f"no broker runs on {address.data_dir}: process {pid} is something else by now")
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_S
-    while _is_broker(pid):
-        if time.monotonic() > deadline:
-            raise BrokerOut(f"process {pid} was asked to end and has not in {STOP_S:.0f} s: kill -9 {pid} ends it")
-        await asyncio.sleep(STEP_S)
+    import psutil
+
+    try:
+        process = psutil.Process(address.pid)
+        if address.pid is None or "broker" not in process.cmdline():
+            raise BrokerOut(f"no broker runs on {address.data_dir}: process {address.pid} is something else by now")
+        process.terminate()
+        deadline = time.monotonic() + STOP_S
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                said = f"process {process.pid} was asked to end and has not in {STOP_S:.0f} s"
+                raise BrokerOut(said, f"kill -9 {process.pid} ends it; nothing is lost, running jobs go on")
+            await asyncio.sleep(STEP_S)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied as error:
+        raise BrokerOut(f"process {address.pid} is not ours to end", "whoever started it can") from error
+    _reap()
 
 
 def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        output = os.open(folder / OUTPUT_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        output = os.open(folder / OUTPUT_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     except OSError as error:
         raise BrokerOut(f"no broker can be started: {folder} cannot be written ({error.strerror})") from error
     try:
         # -P: a folder named broker in the current directory is not what is meant
         command = [sys.executable, "-P", "-m", "broker", "--data-dir", str(folder), *flags, *_other_port(flags)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        _started.append(child)
+        return child
     finally:
         os.close(output)
 
@@ -190,7 +208,21 @@ def _key(folder: Path) -> str:
         return ""
 
 
+def _held(folder: Path) -> bool:
+    """Whether another broker has begun to start there."""
+    try:
+        return _alive(int(json.loads((folder / LOCK_NAME).read_text())["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _reap() -> None:
+    for child in _started:
+        child.poll()
+
+
 def _alive(pid: int | None) -> bool:
+    _reap()
     if pid is None:
         return True
     try:
@@ -200,16 +232,6 @@ def _alive(pid: int | None) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _is_broker(pid: int) -> bool:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and "broker" in process.cmdline()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def _last_line(path: Path) -> str:

@@ -10,9 +10,28 @@ from pathlib import Path
 from broker.protocol.job import Job
 
 FIELDS = (
-    "id", "name", "state", "reason", "message", "priority", "user", "model", "task", "data", "node", "gpus", "epoch",
-    "epochs", "fitness_name", "fitness", "best_fitness", "best_epoch", "submitted_at", "started_at", "ended_at",
-)  # fmt: skip
+    "id",
+    "name",
+    "state",
+    "reason",
+    "message",
+    "priority",
+    "user",
+    "model",
+    "task",
+    "data",
+    "node",
+    "gpus",
+    "epoch",
+    "epochs",
+    "fitness_name",
+    "fitness",
+    "best_fitness",
+    "best_epoch",
+    "submitted_at",
+    "started_at",
+    "ended_at",
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 

@@ -175,10 +175,22 @@ BY_ID = {key.id: key for key in KEYS}
 
 def bindings(*scopes: str) -> list[BindingType]:
     return [
-        Binding(key.keys, key.action, key.label, show=key.footer, id=key.id, tooltip=key.help)
+        Binding(
+            key.keys,
+            key.action,
+            key.label,
+            show=key.footer,
+            id=key.id,
+            tooltip=key.help,
+            priority=key.action in OPENS_PROMPT,
+        )
         for key in KEYS
         if key.scope in scopes
     ]
+
+
+# Done before the next key is looked at: what is typed or pasted in one go must land in the prompt, not act on jobs.
+OPENS_PROMPT = frozenset({"command", "filter"})
 
 
 def config_dir() -> Path:

@@ -1,4 +1,4 @@
-"""The seam between the screens and the broker: what the cockpit asks of a client. BrokerLink (live.py) is the real one."""
+"""The seam between the screens and the broker: what the cockpit asks of a client. live.py has the real one."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,9 +24,14 @@ class Link(Protocol):
     async def jobs(self, filter: str = "", sort: str = "", limit: int = 100, cursor: str | None = None) -> JobPage: ...
     async def job(self, job_id: int) -> Job: ...
     async def logs(
-        self, job_id: int, *, attempt: int | None = None, offset: int | None = None, limit: int | None = None,
+        self,
+        job_id: int,
+        *,
+        attempt: int | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
         tail: int | None = None,
-    ) -> LogChunk: ...  # fmt: skip
+    ) -> LogChunk: ...
     async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable: ...
     async def events(self, job_id: int, after: int = 0, limit: int | None = None) -> list[AuditEntry]: ...
     async def nodes(self) -> list[Node]: ...
@@ -44,9 +49,13 @@ class Link(Protocol):
     async def release(self, job_id: int) -> Job: ...
     async def priority(self, job_id: int, priority: Priority) -> Job: ...
     async def move(
-        self, job_id: int, *, before: int | None = None, after: int | None = None,
+        self,
+        job_id: int,
+        *,
+        before: int | None = None,
+        after: int | None = None,
         to: Literal["first", "last"] | None = None,
-    ) -> Job: ...  # fmt: skip
+    ) -> Job: ...
     async def resolve(self, job_id: int, verdict: Literal["gone", "alive"]) -> Job: ...
     async def remove(self, job_id: int, files: bool = False) -> None: ...
     def follow(self, after: int) -> "AsyncGenerator[FollowerEvent | LinkUp | LinkDown]":

@@ -3,15 +3,14 @@
 What others wrote (names, messages, log lines) goes through `plain` here, at the edge, and is never read as markup.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from math import isfinite
 
 from rich.cells import cell_len, set_cell_size
 
-from broker.protocol.event import AuditEntry
-from broker.protocol.job import ACTIVE, FINAL, WAITING, EndReason, Intent, Job, JobState, Priority
+from broker.protocol.job import ACTIVE, FINAL, WAITING, EndReason, Intent, Job, JobState
 from broker.protocol.text import harmless
 
 Cell = list[tuple[str, str]]  # (text, role), in order
@@ -91,7 +90,7 @@ ASCII = Glyphs(
     rule="|",
 )
 
-_REASONS = {
+REASONS = {
     EndReason.COMPLETED: "",
     EndReason.USER_STOP: "stopped by a person",
     EndReason.KILLED: "killed",
@@ -130,10 +129,8 @@ def aligned(cell: Cell, width: int, right: bool, ellipsis: str) -> Cell:
     for text, role in cell:
         if room <= 0:
             break
-        size = cell_len(text)
-        if size > room:
-            text, size = fit(text, room, ellipsis), room
-        out.append((text, role))
+        size = min(room, cell_len(text))
+        out.append((text if cell_len(text) <= room else fit(text, room, ellipsis), role))
         room -= size
     if room > 0:
         out.insert(0 if right else len(out), (" " * room, ""))
@@ -277,7 +274,7 @@ def where(job: Job, gpu_index: dict[str, int] | None = None) -> str:
 def why(job: Job) -> tuple[str, str]:
     """(text, role): why it waits or why it ended, in a line."""
     if job.state in FINAL:
-        reason = _REASONS.get(job.reason, "") if job.reason else ""
+        reason = REASONS.get(job.reason, "") if job.reason else ""
         message = plain(job.message)
         role = "bad" if job.state is JobState.FAILED else "dim"
         if job.state is JobState.COMPLETED:
@@ -297,122 +294,3 @@ def why(job: Job) -> tuple[str, str]:
     if job.state in WAITING:
         return plain(job.waits_for) or plain(job.message), "dim"
     return plain(job.message), "dim"
-
-
-def headline(job: Job, now: datetime) -> list[Cell]:
-    """Two lines about a job, over its tabs: what it does, and when."""
-    text, role = why(job)
-    first: Cell = [(f"{plain(job.model) or job.kind}", "accent")]
-    if job.task:
-        first += [(f" {job.task}", "dim")]
-    if job.data:
-        first += [(" on ", "dim"), (plain(job.data.rsplit("/", 1)[-1] or job.data), "")]
-    if job.user:
-        first += [(" by ", "dim"), (plain(job.user), "")]
-    if job.priority is not Priority.NORMAL:
-        first += [(f" {job.priority.value} priority", "warn" if job.priority is Priority.HIGH else "dim")]
-    second: Cell = []
-    if job.state in ACTIVE and job.started_at:
-        second += [("running for ", "dim"), (duration((now - job.started_at).total_seconds()), "")]
-        if job.eta_s is not None:
-            second += [("   left ", "dim"), (duration(job.eta_s), "")]
-    elif job.state in FINAL and job.ended_at:
-        second += [("ended ", "dim"), (f"{ago(job.ended_at, now)} ago", "")]
-        if job.started_at:
-            second += [(" after ", "dim"), (duration((job.ended_at - job.started_at).total_seconds()), "")]
-    elif job.state in WAITING:
-        second += [("waiting for ", "dim"), (ago(job.queued_at or job.submitted_at, now) or "0s", "")]
-    if job.best_fitness is not None:
-        second += [("   best ", "dim"), (f"{job.best_fitness:.4f}", "good")]
-        if job.best_epoch:
-            second += [(f" at epoch {job.best_epoch}", "dim")]
-    if job.fence > 1:
-        second += [(f"   attempt {job.fence}", "dim")]
-    lines = [first, second]
-    if text:
-        lines.append([(text, role if role != "dim" else "")])
-    return lines
-
-
-def log_role(text: str) -> str:
-    """How a log line reads at a glance."""
-    if looks_like_error(text):
-        return "bad"
-    low = text.lower()
-    if "warn" in low:
-        return "warn"
-    return ""
-
-
-_ERRORS = ("error", "traceback", "exception", "failed", "fatal", "critical", "killed", "out of memory", "nan loss")
-
-
-def looks_like_error(text: str) -> bool:
-    low = text.lower()
-    return any(word in low for word in _ERRORS)
-
-
-def yaml_lines(text: str) -> Iterable[Cell]:
-    """YAML with keys, numbers, words and text told apart. Knows what our own dump writes, which is enough to look at."""
-    for line in text.splitlines():
-        yield yaml_cell(plain(line))
-
-
-def yaml_cell(line: str) -> Cell:
-    """One line; its parts put together are the line."""
-    stripped = line.lstrip()
-    indent = line[: len(line) - len(stripped)]
-    if stripped.startswith("#"):
-        return [(line, "dim")]
-    dash = ""
-    while stripped.startswith("- "):
-        dash, stripped = dash + "- ", stripped[2:]
-    key, colon, rest = stripped.partition(":")
-    if colon and (not rest or rest.startswith(" ")) and not key.startswith(("'", '"', "[", "{")):
-        return [(indent + dash, "dim"), (key, "yaml.key"), (":", "dim"), (rest, _scalar_role(rest.strip()))]
-    return [(indent + dash, "dim"), (stripped, _scalar_role(stripped.strip()))]
-
-
-def _scalar_role(text: str) -> str:
-    if text.lower() in ("true", "false", "null", "~"):
-        return "yaml.word"
-    try:
-        float(text)
-    except ValueError:
-        return "yaml.text"
-    return "yaml.number"
-
-
-def config_lines(job: Job) -> list[Cell]:
-    """The effective configuration, with what was changed on the way in."""
-    import yaml
-
-    if job.spec is None:
-        return []
-    head: list[Cell] = [[(plain(warning), "warn")] for warning in job.warnings]
-    spec = job.spec.model_dump(mode="json", exclude_defaults=True)
-    work = job.spec.work.model_dump(mode="json", exclude_defaults=True)
-    spec["work"] = {"kind": job.spec.work.kind, **work}
-    text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=1000)
-    return [*head, *([[("", "")]] if head else []), *yaml_lines(text)]
-
-
-def audit_line(entry: AuditEntry, now: datetime, zone: tzinfo | None, glyphs: Glyphs, with_job: bool = False) -> Cell:
-    """'14:02:11  run      starting → running  by ana  ...'."""
-    cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint")]
-    if with_job:
-        cell.append((f"{entry.job_id if entry.job_id is not None else '':>5}  ", "dim"))
-    cell.append((f"{plain(entry.verb):<10} ", "accent"))
-    if entry.to_state is not None:
-        if entry.from_state is not None:
-            cell.append((f"{entry.from_state.value} {glyphs.arrow} ", "dim"))
-        cell.append((f"{glyphs.states[entry.to_state]} {entry.to_state.value}", f"state.{entry.to_state.value}"))
-        cell.append(("  ", ""))
-    if entry.attempt:
-        cell.append((f"attempt {entry.attempt}  ", "dim"))
-    if entry.by:
-        cell.append((f"by {plain(entry.by)}  ", "dim"))
-    reason = _REASONS.get(entry.reason, "") if entry.reason else ""
-    words = ": ".join(part for part in (reason, plain(entry.message)) if part)
-    cell.append((words, "bad" if entry.to_state is JobState.FAILED else ""))
-    return cell

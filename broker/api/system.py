@@ -41,10 +41,11 @@ async def version(request: Request) -> Response:
 
 
 async def state(broker: Services) -> Health:
+    """Degraded where somebody should see to it. Redis is filled by itself, after a start too."""
     wrong = [f"{name} is {said}" for name, said in broker.fleet.states().items() if said != "up"]
     redis = broker.scheduler.redis
-    if redis != "ok":
-        wrong.append(f"Redis is {redis}: {broker.scheduler.redis_message or 'jobs wait'}")
+    if redis == "down":
+        wrong.append(f"Redis is down: {broker.scheduler.redis_message}")
     if broker.ledger.read_only:
         wrong.append("the ledger's disk is full: free some space; reading works")
     return Health(

@@ -72,6 +72,7 @@ class LocalAttempt:
         self._pidfd: int | None = None
         self._gone = asyncio.Event()  # the shim is
         self._finishing = asyncio.Lock()
+        self._seen: dict[int, proc.Process] = {}  # its processes that lived when last looked at
         self._exit: Exit | None = None
         self._status: int | None = None  # the shim's own exit code, where we are its parent
         self._asked = False
@@ -112,7 +113,7 @@ class LocalAttempt:
         """See `Tail` for what a flood does to it."""
         try:
             tail = Tail(self._directory / shim.LOG_NAME, offset, self._log_keep)
-        except FileNotFoundError:
+        except OSError:  # the job has removed it, or put something else in its place
             await self.wait()
             return
         try:
@@ -206,13 +207,20 @@ class LocalAttempt:
             await asyncio.sleep(0.01)
 
     async def _members(self, with_shim: bool = False) -> list[proc.Process]:
+        """Its living processes. One that is dying has lost its environment before it has let go of its files: who was
+        seen once is a member until it is dead."""
+        found = {member.pid: member for member in await self._marked(with_shim)}
+        self._seen = {pid: member for pid, member in self._seen.items() if proc.lives(member)} | found
+        shim_pid = self._session.pid if self._session is not None else None
+        return [member for pid, member in self._seen.items() if with_shim or pid != shim_pid]
+
+    async def _marked(self, with_shim: bool) -> list[proc.Process]:
         if self._identity is not None and self._started_here and time.monotonic() - self._began < BRIEF_S:
             recent = proc.since(self._identity.pid)
             if recent is not None:
                 first = [self._identity.pid] if with_shim else []
                 return _ours(itertools.chain(first, recent), self._mark, self._session)[0]
-        found = await asyncio.to_thread(_all_ours, self._mark, self._session)
-        return [member for member in found if with_shim or self._session is None or member.pid != self._session.pid]
+        return await asyncio.to_thread(_all_ours, self._mark, self._session)
 
     def _how(self) -> Exit:
         code = self._written_code()

@@ -10,8 +10,11 @@ MAX_FETCH = 256 * 1024 * 1024  # bytes
 def read_plain(path: Path) -> bytes:
     """A job may put anything in its directory: only a plain file of bounded size is read. Blocking.
 
-    Raises FileNotFoundError; OSError for a link."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    Raises FileNotFoundError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileNotFoundError(f"{path}: {error.strerror}") from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FETCH:

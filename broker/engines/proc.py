@@ -44,6 +44,12 @@ def process(pid: int) -> Process | None:
     return Process(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
+def lives(known: Process) -> bool:
+    """Whether that process, and no later one with its pid, is still there."""
+    now = process(known.pid)
+    return now is not None and not now.dead and now.start == known.start
+
+
 def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - a third of the time
 

@@ -53,7 +53,8 @@ class Lines:
 
 class Tail:
     """Reads a log from `offset`. A reader that has fallen far behind is moved on to the newest lines, and past `keep`
-    bytes only lines with events are read and the disk's space is given back: a flood harms nobody."""
+    bytes only lines with events are read, after a last one that shows that the limit was passed, and the disk's space
+    is given back: a flood harms nobody."""
 
     def __init__(self, path: Path, offset: int, keep: int) -> None:
         """Raises FileNotFoundError."""
@@ -62,6 +63,7 @@ class Tail:
         self._lines = Lines(offset)
         self._keep = keep
         self._punched = keep
+        self._passed = offset > keep  # and that was shown
 
     def read(self) -> list[RawLine] | None:
         """The next complete lines (maybe none yet), or None when everything written so far has been read."""
@@ -73,7 +75,7 @@ class Tail:
         if len(data) == CHUNK:
             self._catch_up()
         if self._position > self._keep:
-            lines = [line for line in lines if line.end <= self._keep or _RECORD in line.data]
+            lines = [line for line in lines if self._is_wanted(line)]
             self._give_back()
         return lines
 
@@ -83,6 +85,12 @@ class Tail:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _is_wanted(self, line: RawLine) -> bool:
+        if line.end <= self._keep or _RECORD in line.data:
+            return True
+        first, self._passed = not self._passed, True
+        return first
 
     def _catch_up(self) -> None:
         size = os.fstat(self._fd).st_size

@@ -33,6 +33,9 @@ def advance(tx: Transaction, change: Change) -> Job:
     columns = _columns(change, before, tx.now)
     fence: int = columns.get("fence", before.fence)
     after = _update(tx.db, change.job_id, columns)
+    if after.state is not before.state:
+        tx.count(before.state, -1)
+        tx.count(after.state, 1)
     if change.spec is not None:
         tx.words.append(("delete", before.id, words_of_job(before)))
         tx.words.append((None, after.id, words_of_job(after)))
@@ -60,6 +63,7 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
         _add_outbox(tx.db, "dequeue", job)
     tx.db.execute("DELETE FROM events WHERE job_id = ?", (job_id,))
     tx.db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+    tx.count(job.state, -1)
     tx.words.append(("delete", job_id, words_of_job(job)))
     tx.seq += 1
     data = encoded({"name": job.name})
@@ -85,6 +89,8 @@ def _check(change: Change, job: Job) -> None:
         raise ValueError("a job starts with an AttemptStart, and only then")
     if change.expect is not None and job.state not in change.expect:
         raise Conflict(_refusal(change, job, change.expect))
+    if change.wish not in {"any", job.intent}:
+        raise Conflict(f"job {job.id} is to {job.intent or 'go on'}: {change.verb} was decided before that was asked")
     if change.to is not None and change.to not in TRANSITIONS[job.state]:
         raise Conflict(_refusal(change, job, frozenset(s for s in JobState if change.to in TRANSITIONS[s])))
     if change.spec is not None and job.state in ACTIVE:

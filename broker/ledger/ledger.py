@@ -86,9 +86,10 @@ class Ledger:
         vital = change.to is not JobState.STARTING
         return await self._writer.put(lambda tx: changes.advance(tx, change), vital)
 
-    async def record(self, what: Recorded) -> None:
-        """Raises StaleFence, NotFound, LedgerFull."""
-        await self._writer.put(lambda tx: recording.record(tx, what))
+    async def record(self, what: Recorded, last: bool = False) -> None:
+        """`last`: the attempt has ended, and on a full disk this is written with the ballast's space.
+        Raises StaleFence, NotFound, LedgerFull."""
+        await self._writer.put(lambda tx: recording.record(tx, what), vital=last)
 
     async def remove(self, job_id: int, by: str = "") -> None:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""

@@ -1,7 +1,7 @@
 """`jobs()`: one page of the list, from a filter, an order and a cursor, in bounded time among any number of jobs.
 
 First a look along the order's index, which fills the page when matches are common; else the candidates that the
-filter's own indexes know, when they are few; else a longer look, which may leave the page short with a cursor.
+filter's own indexes know, when they are few; else looking on for a while, which may leave the page short with a cursor.
 """
 
 import sqlite3
@@ -18,8 +18,9 @@ from broker.protocol.api import JobPage
 from broker.protocol.filter import Filter, FilterError, OneOf, Text, parse
 
 _LOOK = 2_000  # rows along the index at a time
+_SOON = 5  # looks that may fill the page before candidates are worth asking for
 _PATIENCE_S = 0.008  # then a page that is not full goes out short
-_FEW = 5_000  # candidates worth looking at one by one
+_FEW = 3_000  # candidates worth looking at one by one
 _SAMPLE = 200  # jobs that tell whether words are common
 _COMMON = 3  # of them
 _GOLDEN = 0.6180339887  # its multiples are spread evenly and follow no period that jobs may have
@@ -99,15 +100,20 @@ def _rows(
         return _cut(search.walk(start, limit + 1), limit)
     enough = time.monotonic() + _PATIENCE_S
     rows, edge = search.look(start, limit + 1, _LOOK)
-    if edge is None or len(rows) > limit:
-        return _cut(rows, limit)
-    few = _candidates(db, wanted)
-    if few is not None:
-        return _cut(search.among(few, start, limit + 1), limit)
-    while edge is not None and len(rows) <= limit and time.monotonic() < enough:
+    found = len(rows)
+    asked = False
+    while edge is not None and len(rows) <= limit:
+        if not asked and found * _SOON < limit:
+            asked = True
+            few = _candidates(db, wanted)
+            if few is not None:
+                return _cut(search.among(few, start, limit + 1), limit)
+        if time.monotonic() > enough:
+            return rows, edge
         more, edge = search.look(edge, limit + 1 - len(rows), _LOOK)
+        found = len(more)
         rows += more
-    return _cut(rows, limit) if edge is None or len(rows) > limit else (rows, edge)
+    return _cut(rows, limit)
 
 
 def _candidates(db: sqlite3.Connection, wanted: Filter) -> list[int] | None:

@@ -48,13 +48,15 @@ class AttemptUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a job. Applied only if the job is in `expect` and its fence is `fence`, where these are given."""
+    """One change of a job. Applied only if the job is in `expect`, its fence is `fence` and its intent is `wish`, where
+    these are given."""
 
     job_id: int
     verb: str  # what the audit trail calls it
     to: JobState | None = None  # None: the state stays
     expect: frozenset[JobState] | None = None
     fence: int | None = None
+    wish: Intent | Literal["any"] | None = "any"
     by: str = ""
     reason: EndReason | None = None  # stored on the job; cleared whenever it goes to QUEUED
     message: str = ""

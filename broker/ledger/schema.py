@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 from broker.errors import LedgerFull, LedgerUnusable
+from broker.ledger.ballast import Ballast, disk_full
 from broker.protocol.filter import pattern_found
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"  # NNNN_name.sql
@@ -13,8 +14,24 @@ _CACHE_KIB = 16 * 1024  # of pages, for each connection
 
 
 def open_ledger(path: Path, migrations: Path = MIGRATIONS) -> tuple[sqlite3.Connection, str]:
-    """The one writing connection, migrated, and the broker's id. Raises LedgerUnusable, LedgerFull."""
+    """The one writing connection, migrated, and the broker's id. On a full disk the ballast makes room for what SQLite
+    needs to begin. Raises LedgerUnusable, LedgerFull."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _opened(path, migrations)
+    except sqlite3.Error as error:
+        if not disk_full(error, path.parent):
+            raise
+    if Ballast(path).drop():
+        try:
+            return _opened(path, migrations)
+        except sqlite3.Error as error:
+            if not disk_full(error, path.parent):
+                raise
+    raise LedgerFull(f"no space left to open {path}: nothing was changed; free some space and start again")
+
+
+def _opened(path: Path, migrations: Path) -> tuple[sqlite3.Connection, str]:
     db = _connect(path)
     try:
         _tune(db)
@@ -25,18 +42,18 @@ def open_ledger(path: Path, migrations: Path = MIGRATIONS) -> tuple[sqlite3.Conn
         db.execute("PRAGMA journal_size_limit = 67108864")  # bytes
         migrate(db, migrations)
         return db, _broker_id(db)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.Error, LedgerUnusable) as error:
         db.close()
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-            raise LedgerFull(f"no space left to open {path}: nothing was changed; free some space") from error
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
             raise LedgerUnusable(
                 f"{path} is not a readable ledger ({error}); it was left as it is: restore it from a copy, "
                 "or move it away to begin a new one"
             ) from error
-        raise
-    except LedgerUnusable:
-        db.close()
+        if "no such module: fts5" in str(error):
+            raise LedgerUnusable(
+                f"SQLite {sqlite3.sqlite_version} of this Python lacks FTS5: use a Python that has it"
+            ) from error
         raise
 
 
@@ -91,5 +108,5 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _tune(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA temp_store = MEMORY")  # savepoints and triggers keep pages aside: not in files
+    db.execute("PRAGMA temp_store = MEMORY")  # savepoints keep pages aside: not in files
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

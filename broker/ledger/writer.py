@@ -4,7 +4,7 @@ Each piece of work runs in its own SAVEPOINT, so that one which fails takes noth
 """
 
 import asyncio
-import shutil
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -16,18 +16,19 @@ from typing import Any, Literal, TypeVar
 
 from broker.bus import Bus
 from broker.errors import LedgerFull
-from broker.ledger.ballast import Ballast
+from broker.ledger.ballast import Ballast, disk_full
 from broker.ledger.following import followed
 from broker.ledger.rows import micros
+from broker.ledger.wal import Wal
 from broker.protocol.event import FollowerEvent
+from broker.protocol.job import JobState
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Mark = tuple[int, int, int, int]
 WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work in one commit
-_CHECKPOINT_BYTES = 8 * 1024 * 1024  # of the write-ahead log, then it is copied into the ledger
-_LITTLE_SPACE = 1024 * 1024  # bytes; an I/O error with less than this free is a full disk
 
 
 class Transaction:
@@ -50,6 +51,10 @@ class Transaction:
             self.events += events()
         else:
             self.untold = True
+
+    def count(self, state: JobState, n: int) -> None:
+        """So many jobs more (or less) are in this state."""
+        self.db.execute("UPDATE counts SET n = n + ? WHERE state = ?", (n, state))
 
     def mark(self) -> Mark:
         return self.seq, self.job_id, len(self.events), len(self.words)
@@ -86,11 +91,12 @@ class Writer:
     def __init__(self, db: sqlite3.Connection, path: Path, bus: Bus, clock: Callable[[], datetime]) -> None:
         self._db = db
         self._clock = clock
-        self._wal = path.with_name(path.name + "-wal")
+        self._folder = path.parent
+        self._wal = Wal(path)
         self._bus = bus
         self._loop = asyncio.get_running_loop()
         self._tx = Transaction(db, bus)
-        self._ballast = Ballast(path.parent / "ballast")
+        self._ballast = Ballast(path)
         self._items: SimpleQueue[_Item | None] = SimpleQueue()
         self._closing = False
         self._stopped = asyncio.Event()
@@ -120,8 +126,8 @@ class Writer:
         while going:
             group, going = self._next_group()
             if group:
-                self._write(group)
-                self._copy_wal_when_long()
+                self._answer_all(group)
+                self._wal.committed(self._db)
         self._db.close()
         self._later(self._stopped.set)
 
@@ -137,6 +143,17 @@ class Writer:
             except Empty:
                 return group, True
         return group, False
+
+    def _answer_all(self, group: list[_Item]) -> None:
+        """The edge of this thread: whatever happens, nobody is left waiting and the next group is taken."""
+        try:
+            self._write(group)
+        except Exception as error:
+            log.exception("the ledger could not finish a group of %d writes", len(group))
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            outcomes = [_Outcome(item.future, error=error) for item in group]
+            self._later(self._answer, outcomes, [], self._tx.seq, self._full)
 
     def _write(self, group: list[_Item]) -> None:
         outcomes: list[_Outcome] = []
@@ -210,10 +227,7 @@ class Writer:
         return outcome
 
     def _disk_full(self, error: sqlite3.Error) -> bool:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
-            return True
-        return code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self._wal.parent).free < _LITTLE_SPACE
+        return disk_full(error, self._folder)
 
     def _answer(self, outcomes: Sequence[_Outcome], events: Sequence[FollowerEvent], seq: int, read_only: bool) -> None:
         """In the event loop: followers first, so that who asked finds the change already told."""
@@ -227,13 +241,6 @@ class Writer:
                 outcome.future.set_result(outcome.value)
             else:
                 outcome.future.set_exception(outcome.error)
-
-    def _copy_wal_when_long(self) -> None:
-        try:
-            if self._wal.stat().st_size > _CHECKPOINT_BYTES:
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except (OSError, sqlite3.Error):
-            return  # nothing is lost: it is tried again after the next group
 
     def _later(self, callback: Callable[..., object], *args: Any) -> None:
         try:

@@ -68,22 +68,12 @@ CREATE INDEX jobs_by_reason   ON jobs (reason, shelf, lane, place, tie) WHERE re
 CREATE INDEX jobs_queued      ON jobs (id, priority, rank) WHERE state = 'queued';
 CREATE INDEX jobs_failed      ON jobs (ended_at) WHERE state = 'failed';
 
+-- Kept by the writer and not by triggers: with a trigger each inserted row would have its own journal of pages.
 CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counts VALUES ('held', 0), ('queued', 0), ('starting', 0), ('running', 0), ('unknown', 0),
                           ('completed', 0), ('failed', 0), ('stopped', 0);
 
-CREATE TRIGGER jobs_added AFTER INSERT ON jobs BEGIN
-    UPDATE counts SET n = n + 1 WHERE state = new.state;
-END;
-CREATE TRIGGER jobs_removed AFTER DELETE ON jobs BEGIN
-    UPDATE counts SET n = n - 1 WHERE state = old.state;
-END;
-CREATE TRIGGER jobs_moved AFTER UPDATE OF state ON jobs WHEN new.state <> old.state BEGIN
-    UPDATE counts SET n = n - 1 WHERE state = old.state;
-    UPDATE counts SET n = n + 1 WHERE state = new.state;
-END;
-
--- Written once for each commit, not by triggers: FTS5 flushes what it holds at every savepoint and trigger.
+-- Written once for each commit: FTS5 flushes what it holds at every savepoint.
 CREATE VIRTUAL TABLE job_words USING fts5(
     words, content = 'jobs', content_rowid = 'id', detail = none, columnsize = 0, tokenize = "ascii tokenchars ':'"
 );

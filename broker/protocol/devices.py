@@ -31,6 +31,19 @@ def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any]
     )
 
 
+def one_gpu(wished: Resources, findings: Findings) -> Resources:
+    """For a training, which runs on one GPU: it must not hold others that it would not use."""
+    gpu = wished.gpu
+    if gpu is None or gpu.count <= 1:
+        return wished
+    findings.warn(
+        "resources.gpus",
+        f"a training runs on one GPU: one is taken, not {gpu.count}",
+        "the others stay free for the jobs behind it",
+    )
+    return wished.model_copy(update={"gpu": gpu.model_copy(update={"count": 1, "ids": gpu.ids[:1]})})
+
+
 def _cpus(value: Any, findings: Findings) -> float:
     if value is None:
         return 1.0

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from broker.protocol.api import Finding
-from broker.protocol.devices import resources
+from broker.protocol.devices import one_gpu, resources
 from broker.protocol.findings import Findings, is_list, is_section, is_whole, near
 from broker.protocol.job import CommandWork, JobSpec, Priority, TrainWork
 from broker.protocol.sources import STOCK_MODELS, Paths, is_stock_data, read_model
@@ -63,12 +63,13 @@ def read(document: Mapping[str, Any], path_map: Mapping[str, str], base_dir: str
     _check_keys(document, command, findings)
     train, extras = {} if command else findings.section(document, "train"), _extras(document, findings)
     sweep = findings.section(document, "sweeper") or None
+    wished = resources(findings.section(document, "resources"), train.pop("device", None), extras, findings)
     common: dict[str, Any] = {
         "name": _text(document, "name", findings) or _older_name(train, sweep),
         "user": _user(document, findings),
         "task_id": _text(document, "task_id", findings) or None,
         "priority": _priority(document, sweep, findings),
-        "resources": resources(findings.section(document, "resources"), train.pop("device", None), extras, findings),
+        "resources": wished if command else one_gpu(wished, findings),
         "metadata": findings.section(document, "metadata"),
     }
     work = _command(document, paths, findings) if command else _training(document, train, sweep, paths, findings)

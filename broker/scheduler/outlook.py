@@ -90,9 +90,9 @@ class Outlook:
 
     def _left_s(self, run: Run, now: datetime) -> float | None:
         if run.job.kind == "train":
-            if run.account.epoch_s is not None:
-                self._pace.epoch(run.account.epoch_s)
-            return run.account.eta_s
+            if run.hearing.account.epoch_s is not None:
+                self._pace.epoch(run.hearing.account.epoch_s)
+            return run.hearing.account.eta_s
         usual = self._pace.command_s
         return None if usual is None else max(0.0, usual - (now - run.attempt.started_at).total_seconds())
 

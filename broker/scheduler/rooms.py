@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.engines.base import Engine, Inventory
@@ -21,6 +21,7 @@ class Condition:
 
     closed: str = ""  # "is draining": nothing may start there
     aside: frozenset[str] = frozenset()  # GPUs that fell off the bus
+    gpus: Sequence[str] = ()  # all that were measured, those included; none: as the inventory has them
 
 
 class Rooms:
@@ -62,21 +63,25 @@ class Rooms:
             if empty is None:
                 rooms.append(Room(name, 1, cpus=1024, memory_mib=1 << 40, closed="cannot be reached"))
             else:
-                closed, aside = condition.closed, condition.aside
-                rooms.append(replace(empty, occupied=tuple(held[name]), closed=closed, aside=aside))
+                seen = _with_gpus(empty, self._settings[name], condition.gpus or empty.gpus)
+                rooms.append(replace(seen, occupied=tuple(held[name]), closed=condition.closed, aside=condition.aside))
         return rooms
 
 
 def room(settings: NodeSettings, inventory: Inventory) -> Room:
     """What jobs may plan for. The inventory holds only GPUs that the settings give to this node."""
-    return Room(
+    empty = Room(
         name=settings.name,
-        slots=settings.slots or max(1, len(inventory.gpu_uuids)),
+        slots=1,
         cpus=settings.cpus or inventory.cpus,
         memory_mib=settings.memory_mib or inventory.memory_mib,
-        gpus=tuple(inventory.gpu_uuids),
         max_gpu=settings.max_gpu,
     )
+    return _with_gpus(empty, settings, inventory.gpu_uuids)
+
+
+def _with_gpus(room: Room, settings: NodeSettings, gpus: Sequence[str]) -> Room:
+    return replace(room, gpus=tuple(gpus), slots=settings.slots or max(1, len(gpus)))
 
 
 def occupied(job: Job, attempt: Attempt) -> Occupied:

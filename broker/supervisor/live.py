@@ -7,14 +7,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from broker.protocol.fleet import GpuSample
-from broker.protocol.job import Attempt
+from broker.protocol.job import Attempt, Job
 from broker.supervisor.account import Account
 
 
-def fields(account: Account, attempt: Attempt, now: datetime) -> dict[str, str]:
-    """Times in seconds, EPOCH_PROGRESS 0..1, gpu_<index>_... as the trainer measured them."""
+def fields(job: Job, account: Account, attempt: Attempt, now: datetime) -> dict[str, str]:
+    """Times in seconds, EPOCH_PROGRESS 0..1, gpu_<index>_... as the trainer measured them. `job` with its spec."""
     elapsed = max(0.0, (now - attempt.started_at).total_seconds())
     found = {
+        "task_id": job.task_id or str(job.id),
         "EPOCH": str(min(account.epoch + 1, account.epochs)),
         "TOTAL_EPOCHS": str(account.epochs),
         "EPOCH_PROGRESS": f"{account.epoch_progress:.4f}",
@@ -22,6 +23,8 @@ def fields(account: Account, attempt: Attempt, now: datetime) -> dict[str, str]:
         "metrics": json.dumps(account.metrics),
         "datetime": now.isoformat(timespec="seconds"),
     }
+    if job.spec is not None and job.spec.trial_number is not None:
+        found["TRIAL_NUMBER"] = str(job.spec.trial_number)
     if account.eta_s is not None:
         found["result_time"] = f"{elapsed + account.eta_s:.1f}"
     for gpu in account.gpus:

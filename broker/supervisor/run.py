@@ -3,19 +3,16 @@
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from broker.bus import Bus
 from broker.crashpoint import crash_here
-from broker.engines.base import AttemptRef, Engine, Exit, Handle, RawLine
+from broker.engines.base import AttemptRef, Engine, Exit, Handle
 from broker.errors import (
     AlreadyLaunched,
     AttemptGone,
@@ -26,38 +23,18 @@ from broker.errors import (
     NotFound,
     StaleFence,
 )
-from broker.ledger.ledger import Ledger
-from broker.ledger.records import AttemptUpdate, Change, Recorded
-from broker.protocol.event import Progressed
+from broker.ledger.records import AttemptUpdate, Change
 from broker.protocol.job import ACTIVE, Attempt, EndReason, Intent, Job, JobState, TrainWork
-from broker.protocol.training import EVENTS_NAME, RESULT_NAME, TrainerEvent, TrainerResult
-from broker.settings import Settings
-from broker.supervisor import live, wire, work
-from broker.supervisor.account import Account
-from broker.supervisor.mirror import Mirror
-from broker.supervisor.times import TimeIndex
+from broker.protocol.training import RESULT_NAME, TrainerResult
+from broker.supervisor import work
+from broker.supervisor.hearing import Hearing
+from broker.supervisor.means import Means
 from broker.supervisor.verdict import Ending, Verdict, judge
 
 BRIEF_S = 0.02  # a command that ends sooner goes from starting to its end in one step
-RECORD_S = 0.2  # between two records of what nobody waits for
 RETRY_S = 5.0  # after an engine could not be reached, or something broke
 _FULL_RETRY_S = 1.0  # while the ledger's disk is full
-_SHOWN_LINES = 200  # newest lines of a batch that are shown live
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every run works with."""
-
-    ledger: Ledger
-    mirror: Mirror
-    bus: Bus
-    settings: Settings
-    trainer: work.TrainerArgv
-    engines: Mapping[str, Engine]
-    clock: Callable[[], datetime]  # UTC
-    spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
 
 
 class Run:
@@ -72,22 +49,11 @@ class Run:
         self._stopping = False
         self._state = job.state
         self._born_seq = means.ledger.seq  # what was asked of this attempt was asked later
-        self._last_lines: deque[str] = deque(maxlen=20)
-        self._times = TimeIndex(Path(attempt.directory))
-        self._recorded_at = asyncio.get_running_loop().time()
         self.job = job
         self.attempt = attempt
         self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
-        self.account = Account(
-            job.id,
-            attempt.fence,
-            log_offset=attempt.log_offset,
-            last_event=attempt.last_event,
-            epoch=job.epoch,
-            epochs=job.epochs,
-        )
+        self.hearing = Hearing(means, job, attempt)
         self.settled = asyncio.Event()  # it is known whether it runs
-        self.progress: Progressed | None = None  # newest
 
     # --- the story ---
 
@@ -98,9 +64,10 @@ class Run:
                 await self._follow()
             except EngineUnreachable as error:
                 await self._guard(self._lost_sight(str(error)))
-            except (StaleFence, NotFound) as error:
-                _log.warning("%s is no longer ours: %s", self.ref.name, error)
-                return
+            except (Conflict, NotFound) as error:  # a person has resolved it, another attempt took over, it was removed
+                _log.warning("%s: %s", self.ref.name, error)
+                if not await self._guard(self._still_ours()):
+                    return
             except LedgerFull as error:
                 _log.warning("%s goes on; what it says is written down later: %s", self.ref.name, error)
             except Exception:
@@ -125,43 +92,32 @@ class Run:
         if job.fence != self.attempt.fence or job.state not in ACTIVE or job.intent is None:
             return
         self._intent = job.intent
-        if self._handle is None:
-            return  # out of reach: done as soon as it is found
-        try:
-            await self._end_it(self._handle, job.intent)
-        except EngineUnreachable as error:
-            self._stopping = False
-            _log.warning("%s is ended as soon as it is found again: %s", self.ref.name, error)
-
-    async def _end_it(self, handle: Handle, intent: Intent) -> None:
-        if intent is Intent.KILL:
-            await handle.kill()
-            return
-        if self._stopping:
+        handle = self._handle  # None: it is out of reach, and is told as soon as it is found
+        if handle is None or (self._stopping and job.intent is not Intent.KILL):
             return
         self._stopping = True
-        await handle.stop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(await self._grace_s(intent)):
-                await handle.wait()
-                return
-        _log.warning("%s did not leave in time and is killed", self.ref.name)
-        await handle.kill()
+        while handle is self._handle:
+            try:
+                return await self._tell(handle, job.intent)
+            except EngineUnreachable as error:
+                _log.warning("%s is told again to end: %s", self.ref.name, error)
+                await asyncio.sleep(RETRY_S)
 
-    async def flush(self) -> None:
-        """Record what is not in the ledger yet. Raises what `Ledger.record` raises."""
-        if not self.account.unrecorded:
-            return
-        what: Recorded = self.account.recorded()
-        await self._means.ledger.record(what)
-        self.account.settle(what)
-        self._recorded_at = asyncio.get_running_loop().time()
+    async def _tell(self, handle: Handle, intent: Intent) -> None:
+        if intent is not Intent.KILL:
+            await handle.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(await self._grace_s(intent)):
+                    await handle.wait()
+                    return
+            _log.warning("%s did not leave in time and is killed", self.ref.name)
+        await handle.kill()
 
     async def _follow(self) -> None:
         handle = await self._begin()
         if handle is None:
             return
-        self._handle = handle
+        self._handle, self._stopping = handle, False
         self.settled.set()
         ended = asyncio.ensure_future(handle.wait())
         if self._intent is not None:
@@ -170,6 +126,7 @@ class Run:
             await self._hear_out(handle, ended)
             await self._conclude(handle, await ended)
         finally:
+            self._handle = None
             ended.cancel()
 
     async def _begin(self) -> Handle | None:
@@ -237,59 +194,13 @@ class Run:
             await asyncio.wait({ended}, timeout=BRIEF_S)
             if not ended.done():
                 await self._running(handle)
-        async for batch in handle.lines(self.account.log_offset):
-            await self._hear(handle, batch)
 
-    async def _hear(self, handle: Handle, batch: Sequence[RawLine]) -> None:
-        self._times.add(batch[0].offset, self._means.clock())
-        if batch[-1].end > (keep := self._means.settings.log_keep_mib * 1024 * 1024) >= self.account.log_offset:
-            self.account.note(f"the log has reached {keep >> 20} MiB: from here on only events are read")
-        texts: list[bytes] = []
-        for line in batch:
-            if self.job.kind == "command":
-                texts.append(line.data)
-                continue
-            heard = wire.hear(line)
-            self.account.malformed += heard.malformed
-            if heard.text is not None:
-                texts.append(heard.text)
-            if heard.event is not None:
-                await self._take(handle, heard.event)
-        self.account.log_offset = batch[-1].end
-        if texts:
-            shown = [wire.shown(text) for text in texts[-_SHOWN_LINES:]]
-            self._last_lines.extend(shown)
-            self._means.mirror.tail(self._task_id, shown)
-        now = asyncio.get_running_loop().time()
-        if self.account.urgent or now - self._recorded_at > RECORD_S:
-            with suppress(LedgerFull):  # it is kept, and tried again with the next
-                await self.flush()
+        async def speaks() -> None:
+            if self._state is JobState.STARTING:
+                await self._running(handle)
 
-    async def _take(self, handle: Handle, event: TrainerEvent) -> None:
-        if event.n and event.n <= self.account.last_event:
-            return  # read before, by us or by the broker before us
-        if event.n > self.account.last_event + 1:
-            await self._fill(handle, event.n)
-        if self._state is JobState.STARTING:
-            await self._running(handle)
-        seen = self.account.hear(event)
-        if seen is not None:
-            self.progress = seen
-            self._means.bus.publish(seen)
-        self._means.mirror.progress(self._task_id, live.fields(self.account, self.attempt, self._means.clock()))
-
-    async def _fill(self, handle: Handle, before: int | None = None) -> None:
-        """Take in the events that the log does not show, from the file that the trainer keeps of them."""
-        with suppress(FileNotFoundError):
-            for event in wire.between(await handle.fetch(EVENTS_NAME), self.account.last_event, before):
-                await self._take_numbered(event)
-        if before is not None and before > self.account.last_event + 1:
-            self.account.missing += before - self.account.last_event - 1
-
-    async def _take_numbered(self, event: TrainerEvent) -> None:
-        seen = self.account.hear(event)
-        if seen is not None:
-            self.progress = seen
+        async for batch in handle.lines(self.hearing.account.log_offset):
+            await self.hearing.take_in(handle, batch, speaks)
 
     # --- what the ledger is told ---
 
@@ -313,19 +224,21 @@ class Run:
         now = self._means.clock()
         update = AttemptUpdate(ended_at=now, reason=EndReason.INTERRUPTED, message=why)
         not_before = None if self._adopted else now + timedelta(seconds=RETRY_S)
-        await self._advance("requeue", to=JobState.QUEUED, message=why, not_before=not_before, attempt=update)
+        try:
+            await self._advance(
+                "requeue", to=JobState.QUEUED, wish=None, message=why, not_before=not_before, attempt=update
+            )
+        except Conflict as error:
+            await self._hear_late_wish(error, None)
+            await self._decide(Exit(None), None)
 
     async def _conclude(self, handle: Handle, exit: Exit) -> None:
         result = None
         if self.job.kind == "train":
-            await self._fill(handle)
             with suppress(FileNotFoundError, ValidationError):
                 result = TrainerResult.model_validate_json(await handle.fetch(RESULT_NAME))
-            if self.account.missing or self.account.malformed:
-                self.account.note(
-                    f"{self.account.malformed} events could not be read, {self.account.missing} are missing"
-                )
-        await self._until_there_is_room(self.flush)
+        await self.hearing.complete(handle)
+        await self._until_there_is_room(self.hearing.flush)
         await self._decide(exit, result)
 
     async def _decide(self, exit: Exit, result: TrainerResult | None, lost: str = "") -> None:
@@ -341,19 +254,29 @@ class Run:
             now=self._means.clock(),
             intent=self._intent,
             result=result,
-            failed=self.account.failed,
+            failed=self.hearing.account.failed,
             kept=kept[0] if kept else None,
-            progressed=self.account.progressed or any(each.attempt == self.attempt.fence for each in kept),
+            progressed=self.hearing.account.progressed or any(each.attempt == self.attempt.fence for each in kept),
             infra_deaths=self.job.infra_deaths,
             lost=lost,
-            last_lines=tuple(self._last_lines),
+            last_lines=tuple(self.hearing.last_lines),
             max_infra_deaths=settings.max_infra_deaths,
             backoff_s=settings.backoff_s,
             jitter=random.random(),
         )
-        await self._end(judge(ending), exit)
+        try:
+            await self._end(judge(ending), exit, ending.intent)
+        except Conflict as error:
+            await self._hear_late_wish(error, ending.intent)
+            await self._decide(exit, result, lost)
 
-    async def _end(self, verdict: Verdict, exit: Exit) -> None:
+    async def _hear_late_wish(self, conflict: Conflict, heard: Intent | None) -> None:
+        """What was asked before the way back into the queue was written down counts. Raises the conflict when that is
+        not why it came. `heard`: the wish that was known."""
+        if not await self._still_ours() or self._intent is heard:
+            raise conflict
+
+    async def _end(self, verdict: Verdict, exit: Exit, heard: Intent | None = None) -> None:
         rank = None
         if verdict.reason is EndReason.PREEMPTED:
             _, last = await self._means.ledger.bounds(self.job.priority)
@@ -370,6 +293,7 @@ class Run:
             await self._advance(
                 _VERBS[verdict.to],
                 to=verdict.to,
+                wish=heard if verdict.to is JobState.QUEUED else "any",
                 reason=verdict.reason,
                 message=verdict.message,
                 not_before=verdict.not_before,
@@ -397,10 +321,6 @@ class Run:
             await self._advance("resolve", by=by, message=f"{by or 'someone'} says that it is alive: we go on looking")
         else:
             await self._decide(Exit(None), None, lost=f"{by or 'someone'} says that it is gone")
-
-    @property
-    def _task_id(self) -> str:
-        return self.job.task_id or str(self.job.id)
 
     async def _grace_s(self, intent: Intent) -> float:
         """As asked with the newest wish, else the setting."""

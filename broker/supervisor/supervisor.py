@@ -18,8 +18,9 @@ from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt, Job
 from broker.queue import Queue
 from broker.settings import Settings
+from broker.supervisor.means import Means
 from broker.supervisor.mirror import Mirror
-from broker.supervisor.run import Means, Run
+from broker.supervisor.run import Run
 from broker.supervisor.work import TrainerArgv, trainer_argv
 
 _LAST_WORDS_S = 1.0  # for Redis, when the broker ends
@@ -68,7 +69,7 @@ class Supervisor:
     def live(self, job_id: int) -> Progressed | None:
         """The newest progress of a running training."""
         run = self._runs.get(job_id)
-        return None if run is None else run.progress
+        return None if run is None else run.hearing.progress
 
     def start(self, job: Job, attempt: Attempt) -> None:
         """Launch an attempt whose STARTING is in the ledger. `job` with its spec."""
@@ -130,7 +131,7 @@ class Supervisor:
         await asyncio.gather(*self._own, return_exceptions=True)
         for run in self._runs.values():
             try:
-                await run.flush()
+                await run.hearing.flush()
             except BrokerError as error:
                 _log.warning("the last lines of %s are read again after the restart: %s", run.ref.name, error)
         with suppress(TimeoutError):
@@ -186,6 +187,7 @@ class Supervisor:
         task = self._tasks.create_task(_edge(work, name), name=name)
         self._own.add(task)
         task.add_done_callback(self._own.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began
 
 
 def jobs_directory(settings: Settings) -> Path:

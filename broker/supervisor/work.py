@@ -48,6 +48,7 @@ def train_config(
         batch=batch,
         gpu_memory_fraction=gpu.memory_fraction if gpu is not None and attempt.gpus else None,
         weights_dir=str(settings.weights_dir) if settings.weights_dir is not None else None,
+        cache_dir=str(settings.data_dir / "cache"),
         offline=settings.offline,
     )
 

@@ -1,7 +1,5 @@
 """rerun: a new job with the same spec."""
 
-from pathlib import Path
-
 from broker.protocol.job import JobState
 from tests.flows.daemon import Client
 
@@ -22,16 +20,6 @@ async def test_a_running_job_can_be_run_once_more_beside_itself(broker: Client) 
     again = await broker.verb(first.id, "rerun", expect=201)
     await broker.says(again.id, "begun")
     assert (await broker.job(first.id)).state is JobState.RUNNING
-
-
-async def test_a_rerun_is_checked_again(broker: Client, tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    first = await broker.submit(str(program))
-    await broker.reaches(first.id)
-    program.unlink()
-    assert "no file" in await broker.refused(first.id, "rerun", status=422)
 
 
 async def test_a_repeated_rerun_with_the_same_key_is_one(broker: Client) -> None:

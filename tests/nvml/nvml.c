@@ -1,5 +1,5 @@
 /* A small libnvidia-ml.so.1: as many GPUs as WYOLO_NVML_GPUS says, which do what the file WYOLO_NVML_STATE says.
-   The file holds words: "lost1" GPU 1 fell off the bus, "gone" the driver was unloaded, "hang" it never answers,
+   The file holds words: "lost1" GPU 1 fell off the bus, "gone" the driver was unloaded, "hang" it does not answer,
    "bare1" GPU 1 tells no more than its name and memory, "forbidden1" GPU 1 is not for this user.
    Built by tests/nvml/library.py. */
 #include <stdio.h>
@@ -33,7 +33,7 @@ static int gpus(void) {
 
 static int state(void *device) {
     long gpu = (long)device - 1;
-    while (says("hang", -1)) pause();
+    while (says("hang", -1)) usleep(10000);
     if (!started) return UNINITIALIZED;
     if (says("gone", -1)) return NO_DRIVER;
     if (gpu < 0 || gpu >= gpus()) return INVALID;

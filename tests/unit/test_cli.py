@@ -15,14 +15,19 @@ import typer
 
 from broker import settings
 from broker.protocol.api import Problem
+from broker.protocol.event import EpochDone
 from broker.protocol.job import Job, JobState
 from tests.running import broker_environment
 from wyolo_tui import discovery
 from wyolo_tui.cli import app
 from wyolo_tui.cli.logs import moment
+from wyolo_tui.cli.reporting import epoch_line
 from wyolo_tui.cli.requests import MOST_BYTES, assignments, from_file
 from wyolo_tui.cli.session import BadUse, Session
+from wyolo_tui.cli.tables import grid, jobs_lines
 from wyolo_tui.cli.targets import confirm
+from wyolo_tui.columns import USUAL
+from wyolo_tui.present import UNICODE
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
@@ -238,3 +243,34 @@ def test_a_name_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert said.isprintable() or not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)
     assert json.loads(said.splitlines()[1])["name"] == evil
+
+
+def test_a_table_fits_the_terminal_and_is_whole_in_a_pipe() -> None:
+    jobs = [job(1).model_copy(update={"name": "long " * 30, "waits_for": "behind others " * 20})]
+    for width in (40, 80, 200):
+        lines = list(jobs_lines(jobs, width=width, glyphs=UNICODE, chosen=USUAL, now=NOW))
+        assert max(line.cell_len for line in lines) <= width
+    whole = [line.plain for line in jobs_lines(jobs, width=None, glyphs=UNICODE, chosen=USUAL, now=NOW)]
+    assert jobs[0].name.strip() in whole[1] and whole[1].endswith(jobs[0].waits_for.strip())
+
+
+def test_columns_with_nothing_in_them_are_left_out() -> None:
+    assert [line.plain for line in grid(["A", "B", "C"], [["1", "", "x"], ["22", "", "y"]], right={0})] == [
+        " A  C",
+        " 1  x",
+        "22  y",
+    ]
+
+
+def test_an_epoch_is_a_line_with_losses_map_and_the_time_left() -> None:
+    values = {
+        "train/box_loss": 1.25,
+        "train/cls_loss": 2.0,
+        "metrics/mAP50(B)": 0.5,
+        "lr/pg0": 0.01,
+        "val/box_loss": 3.0,
+    }
+    done = EpochDone(at=NOW, job_id=1, attempt=1, epoch=3, values=values, seconds=2.0)
+    assert epoch_line(job(1).model_copy(update={"epochs": 10}), done) == (
+        "1 fruit-1: epoch 3/10  box 1.250  cls 2.000  mAP50 0.5000  2s, left 14s"
+    )

@@ -16,13 +16,23 @@ def loaded(statement: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", ["broker.daemon", "broker.__main__", "wyolo_tui.app", "wyolo_tui.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "broker.daemon",
+        "broker.assembly",
+        "broker.admission.reading",
+        "broker.__main__",
+        "wyolo_tui.app",
+        "wyolo_tui.__main__",
+    ],
+)
 def test_the_broker_and_the_cockpit_start_without_torch(module: str) -> None:
     assert not loaded(f"import {module}") & set(HEAVY)
 
 
 def test_the_broker_does_not_load_the_cockpit_or_the_trainer() -> None:
-    seen = loaded("import broker.daemon")
+    seen = loaded("import broker.daemon, broker.assembly, broker.admission.reading")
     assert not {name for name in seen if name.split(".")[0] in {"wyolo_tui", "trainer", "dind", "textual"}}
 
 

@@ -261,6 +261,23 @@ async def test_on_a_full_disk_final_states_are_written_and_all_that_was_there_is
         assert (await ledger.job(accepted + 1)).spec == COMMAND
 
 
+async def test_a_broker_that_starts_on_a_full_disk_reads_and_ends_jobs(small_disk: Path):
+    async with opened(small_disk) as ledger:
+        job = await running(ledger)
+    for path in (small_disk / "ledger.db-wal", small_disk / "ledger.db-shm"):
+        assert not path.exists()
+    filler = fill(small_disk)
+    async with opened(small_disk) as ledger:
+        assert ledger.read_only
+        assert [one.id for one in (await ledger.jobs()).jobs] == [job.id]
+        with pytest.raises(LedgerFull):
+            await submitted(ledger)
+        await ended(ledger, job.id)
+        filler.unlink()
+        await submitted(ledger)
+        assert not ledger.read_only
+
+
 async def test_while_the_disk_is_full_what_was_read_of_a_run_is_refused_and_can_be_read_again(small_disk: Path):
     async with opened(small_disk) as ledger:
         job = await running(ledger)

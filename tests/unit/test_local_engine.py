@@ -369,7 +369,7 @@ async def test_past_its_limit_only_events_of_a_log_are_read(directory: Path) -> 
     await attempt.wait()
     lines = await read(attempt)
     assert lines[-1].data == b'\x1e{"n": 1}'
-    assert lines[-2].end <= 1024 * 1024
+    assert lines[-2].offset <= 1024 * 1024  # the one that passed it
     await engine.close()
 
 
@@ -378,5 +378,5 @@ async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, direct
     await attempt.wait()
     assert await attempt.fetch("plain") == b"data\n"
     for name in ("pipe", "link", "missing"):
-        with pytest.raises((FileNotFoundError, OSError)):
+        with pytest.raises(FileNotFoundError):
             await attempt.fetch(name)

@@ -120,4 +120,5 @@ async def _end(cli: Session, broker: BrokerClient, job: Job, where: discovery.Ad
     if (await broker.job(job.id)).state not in FINAL:
         await broker.stop(job.id)
         await all_ended(cli, broker, [job.id])
+        cli.on_interrupt = "the training was stopped with a checkpoint, and its broker has ended; `wyolo demo` goes on"
     await discovery.stop(where)

@@ -26,9 +26,14 @@ async def wait_for(
     ended = until_final(set(latest))
     with reporter(cli, len(jobs), lines) as show:
 
+        def hear(chunk: LogChunk) -> None:
+            whose = f"{chunk.job_id}: " if len(jobs) > 1 else ""
+            for line in chunk.lines:
+                show.log(whose + line.text)
+
         async def pump(job_id: int) -> None:
             try:
-                await follow(cli, broker, job_id, lambda chunk: [show.log(line.text) for line in chunk.lines])
+                await follow(cli, broker, job_id, hear)
             except Unanswered as error:
                 cli.note(f"the log of job {job_id} cannot be followed: {error}")
 

@@ -6,10 +6,15 @@ import typer
 
 from broker.protocol.job import Priority
 from wyolo_tui.cli.session import BadUse, Exit, Session
-from wyolo_tui.cli.targets import Filter, each, meant
+from wyolo_tui.cli.targets import Filter, complete_job, each, meant
 from wyolo_tui.cli.verb import verb
 
 LEVELS = [priority.value for priority in Priority]
+
+
+def _complete(incomplete: str) -> list[str | tuple[str, str]]:
+    levels = [level for level in LEVELS if level.startswith(incomplete)]
+    return [*levels, *complete_job(incomplete)]
 
 
 @verb
@@ -18,7 +23,12 @@ async def command(
     *,
     jobs: Annotated[
         list[str],
-        typer.Argument(metavar="JOB... high|normal|low", help="Jobs, then their priority.", show_default=False),
+        typer.Argument(
+            metavar="JOB... high|normal|low",
+            help="Jobs, then their priority.",
+            autocompletion=_complete,
+            show_default=False,
+        ),
     ],
     filter: Filter = "",
 ) -> Exit:

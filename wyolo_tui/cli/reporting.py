@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed
 from broker.protocol.job import FINAL, WAITING, Job, JobState
-from wyolo_tui.cli.session import Session
+from wyolo_tui.cli.session import Session, harmless
 from wyolo_tui.cli.watching import Seen
 from wyolo_tui.present import duration, number, plain, why
 
@@ -118,9 +118,9 @@ class Bars:
     def log(self, text: str) -> None:
         """Above the bars where both go to the same terminal."""
         if sys.stdout.isatty():
-            self._progress.console.print(plain(text), soft_wrap=True)
+            self._progress.console.print(harmless(text), soft_wrap=True)
         else:
-            print(plain(text), flush=True)
+            print(harmless(text), flush=True)
 
     def _draw(self, job: Job, epochs: float, eta_s: float | None) -> None:
         bar = self._bars.get(job.id)

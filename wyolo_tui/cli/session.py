@@ -55,11 +55,11 @@ class Session:
 
     def say(self, text: str = "") -> None:
         """A line of the result. What others wrote in it can do nothing to the terminal."""
-        print(plain(text), flush=True)
+        print(harmless(text), flush=True)
 
     def note(self, text: str) -> None:
         """A line for the person, not for the program that reads the result."""
-        print(plain(text), file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
     def emit(self, *models: "BaseModel") -> None:
         """Each as a line of JSON, in ASCII: whatever is in it, it is safe to look at."""
@@ -109,6 +109,11 @@ class Session:
 
     def _waiting(self, why: str) -> None:
         self.note(f"{why}; trying for a moment")
+
+
+def harmless(text: str) -> str:
+    """A line as it is, but for what would command a terminal; tabs stay, for columns in a log depend on them."""
+    return "\t".join(plain(part) for part in text.split("\t"))
 
 
 def exit_code(error: Unanswered | BadUse) -> Exit:

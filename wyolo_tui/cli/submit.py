@@ -1,6 +1,5 @@
 """wyolo submit: queue trainings described by YAML files."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -65,7 +64,7 @@ async def command(
 
 async def _check_all(broker: BrokerClient, files: Sequence[str], requests: Sequence[SubmitRequest]) -> None:
     """Raises ProblemError with what is wrong in all files, each finding under its file's name."""
-    answers = await asyncio.gather(*(broker.validate(request) for request in requests))
+    answers = [await broker.validate(request) for request in requests]
     findings = [
         finding.model_copy(update={"where": f"{file}: {finding.where}" if finding.where else file})
         for file, answer in zip(files, answers, strict=True)

@@ -40,8 +40,14 @@ class ColumnsDialog(Dialog[frozenset[str]]):
             box = "x" if column.id in self._chosen else " "
             on = n == self._at
             lines.append([(f"[{box}] {column.title:<10}", "accent.strong" if on else ""), (column.help, "dim")])
-        keys: Cell = [("space", "key"), (" on or off   ", "dim"), ("u", "key"), (" the usual   ", "dim"),
-                      ("enter", "key"), (" done", "dim")]  # fmt: skip
+        keys: Cell = [
+            ("space", "key"),
+            (" on or off   ", "dim"),
+            ("u", "key"),
+            (" the usual   ", "dim"),
+            ("enter", "key"),
+            (" done", "dim"),
+        ]
         self.query_one(Static).update(self.text(*lines, [], keys))
 
     def action_move(self, step: int) -> None:

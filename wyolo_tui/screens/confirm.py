@@ -1,4 +1,4 @@
-"""Before something is lost: which jobs and which epochs. Cancel is the default; only `y`, or the number typed, confirms."""
+"""Before something is lost: which jobs and epochs. Cancel is the default; only `y`, or the number typed, confirms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from wyolo_tui.verbs import MANY, lost
 SHOWN = 8
 _ASKS = {
     "kill": "Kill {}? What was not saved is lost.",
-    "preempt": "Preempt {}? It is stopped with a checkpoint and goes back into the queue, last of its priority.",
+    "preempt": "Preempt {}? It is queued again, last of its priority.",
     "remove": "Delete {} from the list?",
 }
 
@@ -56,8 +56,15 @@ class ConfirmDialog(Dialog[Answer]):
         ]
         for job in self._jobs[:SHOWN]:
             state = state_cell(job, self.glyphs)
-            lines.append([(f"{job.id:>6}  ", "dim"), (fit(plain(job.name), 28), "strong"), ("  ", ""), *state,
-                          (" " * (13 - width_of(state)), "")])  # fmt: skip
+            lines.append(
+                [
+                    (f"{job.id:>6}  ", "dim"),
+                    (fit(plain(job.name), 28), "strong"),
+                    ("  ", ""),
+                    *state,
+                    (" " * (13 - width_of(state)), ""),
+                ]
+            )
             lines.append([(" " * 8, ""), (lost(self._verb, job), "warn")])
         if len(self._jobs) > SHOWN:
             lines.append([(f"        and {len(self._jobs) - SHOWN} more", "dim")])

@@ -34,8 +34,11 @@ class DiffDialog(Dialog[None]):
     def _fill(self) -> None:
         view = self.query_one(TextView)
         flats = [flat(job) for job in self._jobs]
-        names = [name for name in dict.fromkeys(key for f in flats for key in f)
-                 if len({repr(f.get(name)) for f in flats}) > 1]  # fmt: skip
+        names = [
+            name
+            for name in dict.fromkeys(key for f in flats for key in f)
+            if len({repr(f.get(name)) for f in flats}) > 1
+        ]
         key_width = min(30, max(14, *(len(name) + 2 for name in names)))
         each = max(10, (view.size.width - key_width - 3) // len(self._jobs))
         head: Cell = [(" " * key_width, "")]

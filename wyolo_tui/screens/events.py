@@ -4,6 +4,7 @@ from datetime import datetime, tzinfo
 
 from textual.app import ComposeResult
 from textual.strip import Strip
+from textual.widget import Widget
 
 from broker.protocol.event import JobChanged, JobRemoved, NodeChanged
 from broker.protocol.fleet import NodeState
@@ -30,8 +31,16 @@ class HappenedList(Lines):
         if y == 1 and not self.count:
             return self.strip([[("  Nothing has happened since this screen was opened.", "dim")]], width)
         if y == 3 and not self.count:
-            return self.strip([[("  The trail of one job, from its start, is in its tab ", "dim"), ("Events", "accent"),
-                                (" on the jobs screen.", "dim")]], width)  # fmt: skip
+            return self.strip(
+                [
+                    [
+                        ("  The trail of one job, from its start, is in its tab ", "dim"),
+                        ("Events", "accent"),
+                        (" on the jobs screen.", "dim"),
+                    ]
+                ],
+                width,
+            )
         return super().draw_empty(y, width)
 
 
@@ -76,8 +85,8 @@ class EventsScreen(Page):
     def hints(self) -> list[str]:
         return ["move.down", "move.up", "app.theme", "app.quit"]
 
-    def refocus(self) -> None:
-        self._list.focus()
+    def home(self) -> Widget:
+        return self._list
 
 
 def line(
@@ -87,12 +96,22 @@ def line(
     match event:
         case JobChanged(job=job):
             text, role = why(job)
-            return [*at, (f"{job.id:>6}  ", "dim"), (f"{plain(event.verb):<10}", "accent"),
-                    (f"{states[job.state]} {job.state.value:<10} ", f"state.{job.state.value}"),
-                    (f"{plain(job.name)}  ", "strong"), (plain(event.note) or text, role)]  # fmt: skip
+            return [
+                *at,
+                (f"{job.id:>6}  ", "dim"),
+                (f"{plain(event.verb):<10}", "accent"),
+                (f"{states[job.state]} {job.state.value:<10} ", f"state.{job.state.value}"),
+                (f"{plain(job.name)}  ", "strong"),
+                (plain(event.note) or text, role),
+            ]
         case JobRemoved():
             return [*at, (f"{event.job_id:>6}  ", "dim"), ("removed", "accent")]
         case NodeChanged(node=node):
             bad = node.state in (NodeState.UNREACHABLE, NodeState.DEGRADED)
-            return [*at, (" " * 8, ""), ("node      ", "accent"), (f"{plain(node.name)} {node.state.value}  ",
-                    "warn" if bad else ""), (plain(node.message), "warn" if bad else "dim")]  # fmt: skip
+            return [
+                *at,
+                (" " * 8, ""),
+                ("node      ", "accent"),
+                (f"{plain(node.name)} {node.state.value}  ", "warn" if bad else ""),
+                (plain(node.message), "warn" if bad else "dim"),
+            ]

@@ -37,18 +37,8 @@ class HelpDialog(Dialog[None]):
             yield Static(id="foot", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one("#foot", Static).update(
-            self.text(
-                [
-                    ("esc", "key"),
-                    (" close   ", "dim"),
-                    ("j k", "key"),
-                    (" scroll   ", "dim"),
-                    (":", "key"),
-                    (" says every verb in words", "dim"),
-                ]
-            )  # fmt: skip
-        )
+        keys: Cell = [("esc", "key"), (" close   ", "dim"), ("j k", "key"), (" scroll   ", "dim")]
+        self.query_one("#foot", Static).update(self.text([*keys, (":", "key"), (" says every verb in words", "dim")]))
         self.call_after_refresh(self._fill)
 
     def on_resize(self) -> None:
@@ -82,9 +72,7 @@ class HelpDialog(Dialog[None]):
         keys = [key for key in KEYS if key.scope == scope]
         if scope == "anywhere":
             keys = [key for key in keys if not key.id.startswith("app.screen_")]
-        rows: list[Cell] = [[(SCOPES[scope], "accent.strong")]]
-        for key in keys:
-            rows.append(self._row(key))
+        rows: list[Cell] = [[(SCOPES[scope], "accent.strong")], *(self._row(key) for key in keys)]
         if scope == "anywhere":
             rows.append([("1-8".rjust(9), "key"), ("  the screens", "")])
         return rows

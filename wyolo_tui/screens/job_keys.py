@@ -1,4 +1,4 @@
-"""The verbs of the jobs screen, as keys and as commands. Each acts on the marked jobs, or on the one under the cursor."""
+"""The verbs of the jobs screen, as keys and as commands, for the marked jobs or else the one under the cursor."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,24 +1,23 @@
 """Home: the queue and the selected job on one screen."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.timer import Timer
+from textual.widget import Widget
 
 from broker.protocol.event import EpochDone
-from broker.protocol.filter import Filter, FilterError, parse
-from broker.protocol.job import Job, JobState
 from wyolo_tui.board import Change
 from wyolo_tui.columns import USUAL
-from wyolo_tui.commands import Candidate, Command, filter_words
+from wyolo_tui.commands import Command
 from wyolo_tui.keymap import bindings
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead
 from wyolo_tui.present import Cell, plain
+from wyolo_tui.screens.filtering import Filtering
 from wyolo_tui.screens.job_keys import JobKeys
-from wyolo_tui.screens.page import Page
+from wyolo_tui.screens.jobs_words import CURVES_HINTS, LOG_HINTS, TEXT_HINTS, hints_for, no_jobs, no_match
 from wyolo_tui.screens.reading import Reading
 from wyolo_tui.series import with_epoch
 from wyolo_tui.widgets.bars import styled
@@ -31,20 +30,18 @@ WIDE, SHORT = 140, 30
 SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
 
-class JobsScreen(JobKeys, Page):
+class JobsScreen(JobKeys, Filtering):
     BINDINGS = bindings("table", "making", "control", "looking")
     number = 1
     scopes = ("anywhere", "moving", "table", "making", "control", "looking", "log", "curves")
 
     def __init__(self) -> None:
         super().__init__()
-        self.filter_text = ""
         self._share: int | None = None  # index into SHARES; None: what suits the screen
+        self._titled: tuple[Cell, str] = ([], "")  # setting it again would draw the whole table again
         self._zoomed = False
-        self._filter_ids: frozenset[int] | None = None  # what the broker says matches, where only it knows
-        self._before_filter = ""
         self._settling: Timer | None = None
-        self._reading = Reading(self)
+        self.reading = Reading(self)
 
     def body(self) -> ComposeResult:
         with Container(id="split"):
@@ -73,16 +70,21 @@ class JobsScreen(JobKeys, Page):
     def board_replaced(self) -> None:
         super().board_replaced()
         app = self.cockpit
-        self.table.empty = self._nothing_yet()
-        self.table.replace(app.board.jobs, app.now, app.gpu_index)
         self._arrange()
-        self._title()
+        self.show_all()
         job = self.table.current
         if job is not None and (self.detail.job is None or self.detail.job.id != job.id):
             self._settle()
         elif job is not None:
             self.detail.describe(job, app.now)
-            self._reading.again()
+            self.reading.again()
+
+    def show_all(self) -> None:
+        """The table anew: with another filter, order or board."""
+        app = self.cockpit
+        self.table.empty = self._nothing_yet()
+        self.table.replace(app.board.jobs, app.now, app.gpu_index)
+        self._title()
 
     def board_changed(self, change: Change) -> None:
         super().board_changed(change)
@@ -97,7 +99,7 @@ class JobsScreen(JobKeys, Page):
             job = app.board.jobs.get(shown.id)
             self.detail.describe(job, app.now)
             if job is not None:
-                self._reading.job_changed(shown, job)
+                self.reading.job_changed(shown, job)
         for event in change.epochs:
             self._epoch_done(event)
 
@@ -108,6 +110,7 @@ class JobsScreen(JobKeys, Page):
 
     def retheme(self) -> None:
         super().retheme()
+        self.table.notify_style_update()
         self.table.empty = self._nothing_yet()
         self.table.refresh()
         self.detail.redraw()
@@ -151,54 +154,25 @@ class JobsScreen(JobKeys, Page):
             title += [("  ", ""), (f"{len(table.marks)} marked", "mark")]
         if table.order.column:
             title.append((f"  by {table.order.column}", "dim"))
-        table.border_title = styled(title, palette)  # pyright: ignore[reportAttributeAccessIssue]
+        if (title, palette.theme) != self._titled:
+            self._titled = (title, palette.theme)
+            table.border_title = styled(title, palette)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _nothing_yet(self) -> list[Cell]:
         app = self.cockpit
         if not app.board.loaded:
             return [[("connecting to the broker ", "dim"), (app.link_state.address, "")]]
-        if app.board.jobs:
-            return [
-                [("No job matches ", ""), (plain(self.filter_text), "accent")],
-                [],
-                [(f"{app.key('app.back'):>5}", "key"), ("  show all jobs", "dim")],
-                [(f"{app.key('app.filter'):>5}", "key"), ("  change the filter", "dim")],
-            ]
-        rows = (
-            ("make.submit", "submit a job from a file"),
-            ("make.paste", "submit a job from pasted YAML"),
-            ("app.command", "command line, for example  :submit sample_configs/minimal.yaml"),
-            ("app.help", "all keys of this screen"),
-        )
-        return [
-            [("There are no jobs yet.", "strong")],
-            [("What you queue here goes on when you leave.", "dim")],
-            [],
-            *([(f"{app.key(id):>5}", "key"), (f"  {text}", "")] for id, text in rows),
-        ]
+        return no_match(self.filter_text, app.key) if app.board.jobs else no_jobs(app.key)
 
     def hints(self) -> list[str]:
         focused = self.focused
         if isinstance(focused, LogView):
-            return ["log.follow", "log.wrap", "log.times", "log.errors", "app.filter=search", "log.next", "app.next_tab",
-                    "app.next_pane", "app.back"]  # fmt: skip
+            return LOG_HINTS
         if focused is not None and focused.id == "curves":
-            return ["curves.zoom", "curves.log", "curves.smooth", "curves.axis", "curves.pin", "curves.back",
-                    "curves.on", "app.next_tab", "app.next_pane"]  # fmt: skip
+            return CURVES_HINTS
         if focused is not None and self.detail in focused.ancestors:
-            return ["app.previous_tab", "app.next_tab", "app.next_pane", "app.back", "job.stop", "job.resume"]
-        job = self.table.current
-        if job is None:
-            return ["make.submit", "make.paste", "app.theme", "app.quit"]
-        verbs = {
-            JobState.QUEUED: ["job.hold", "make.edit", "job.raise", "job.lower", "job.stop"],
-            JobState.HELD: ["job.hold", "make.edit", "job.stop", "job.delete"],
-            JobState.COMPLETED: ["job.rerun", "make.clone", "job.delete"],
-            JobState.FAILED: ["look.why", "job.resume", "job.rerun", "make.clone", "job.delete"],
-            JobState.STOPPED: ["job.resume", "job.rerun", "make.clone", "job.delete"],
-        }.get(job.state, ["job.stop", "look.why", "job.preempt", "job.kill"])
-        return ["make.submit", *verbs[:2], "look.log", "look.metrics", "look.detail", "app.filter", *verbs[2:], "move.mark",
-                "app.quit"]  # fmt: skip
+            return TEXT_HINTS
+        return hints_for(self.table.current)
 
     def note(self) -> Cell:
         if self.table.in_range:
@@ -225,12 +199,12 @@ class JobsScreen(JobKeys, Page):
         if (job.id if job else None) == (self.detail.job.id if self.detail.job else None):
             return
         self.detail.choose(job, self.now)
-        self._reading.start(job)
+        self.reading.start(job)
         self.draw_keys()
 
     @on(Detail.TabChanged)
     def _tab_changed(self) -> None:
-        self._reading.want(*self.detail.shown)
+        self.reading.want(*self.detail.shown)
         self.draw_keys()
 
     @on(JobRead)
@@ -247,7 +221,7 @@ class JobsScreen(JobKeys, Page):
 
     @on(LogView.OlderWanted)
     def _older_wanted(self, message: LogView.OlderWanted) -> None:
-        self._reading.older(message.before)
+        self.reading.older(message.before)
 
     @on(MetricsRead)
     def _metrics_read(self, message: MetricsRead) -> None:
@@ -261,7 +235,7 @@ class JobsScreen(JobKeys, Page):
 
     @on(JobsTable.NearEnd)
     def _near_end(self) -> None:
-        self._reading.older_jobs()
+        self.reading.older_jobs()
 
     # --- panes ---
 
@@ -329,96 +303,8 @@ class JobsScreen(JobKeys, Page):
         elif self.filter_text:
             self.set_filter("")
 
-    def refocus(self) -> None:
-        (self.detail.view if self._zoomed else self.table).focus()
-
-    # --- the filter and the search ---
-
-    def action_filter(self) -> None:
-        if isinstance(self.focused, LogView):
-            self.prompt.open("search", "search", "", None, "enter: search   esc: leave")
-            return
-        self._before_filter = self.filter_text
-        self.prompt.open("filter", "filter", self.filter_text, self._filter_words, self._filter_hint())
-
-    def _filter_words(self, line: str) -> list[Candidate]:
-        head, _, last = line.rpartition(" ")
-        if not last:
-            return []
-        before = f"{head} " if head else ""
-        return [Candidate(f"{before}{word}", word, "") for word in filter_words(last)][:8]
-
-    def _filter_hint(self) -> str:
-        wide = self.cockpit.size.width >= 120
-        return (
-            "state:failed @node user:ana map50>0.6 !regex words" if wide else "state: @node user: map50>0.6 !re words"
-        )
-
-    def prompt_edited(self, mode: str, text: str) -> None:
-        if mode == "search":
-            found = self.detail.log_view.search(text)
-            self.prompt.say(f"{found} lines" if text else "")
-            return
-        if not text:
-            self.prompt.say(self._filter_hint())
-        head, _, last = text.rpartition(" ")
-        if last and filter_words(last):  # a term that is still being written filters nothing yet
-            text = head
-        problem = self.set_filter(text)
-        if problem:
-            self.prompt.say(problem, "bad")
-        elif text:
-            self.prompt.say(f"{len(self.table.order)} match")
-
-    def prompt_done(self, mode: str, text: str) -> None:
-        if mode == "filter":
-            problem = self.set_filter(text)
-            if problem:
-                self.cockpit.say(f"filter: {problem}", "warning")
-        else:
-            self.detail.log_view.search(text)
-
-    def prompt_left(self, mode: str) -> None:
-        if mode == "filter":
-            self.set_filter(self._before_filter)
-        elif mode == "search":
-            self.detail.log_view.search("")
-
-    def set_filter(self, text: str) -> str:
-        """What is wrong with it, or ''. With a wrong one the table stays as it is."""
-        text = text.strip()
-        try:
-            found = parse(text) if text else None
-        except FilterError as error:
-            return f"{error.message}{f': {error.hint}' if error.hint else ''}"
-        self.filter_text = text
-        self._filter_ids = None
-        self.table.order.matches = self._matcher(found)
-        self._refilter()
-        if found is not None and (found.metric_keys or self.cockpit.board.cursor is not None):
-            self._reading.matching(text, bool(found.metric_keys))
-        return ""
-
-    def _matcher(self, found: Filter | None) -> Callable[[Job], bool] | None:
-        if found is None:
-            return None
-        if found.metric_keys:
-            return lambda job: self._filter_ids is not None and job.id in self._filter_ids
-        return found.matches
-
-    def matched(self, text: str, ids: Sequence[int]) -> None:
-        """The broker's answer for a filter on metrics."""
-        if text == self.filter_text:
-            self._filter_ids = frozenset(ids)
-            self._refilter()
-
-    def _refilter(self) -> None:
-        app = self.cockpit
-        self.table.empty = self._nothing_yet()
-        self.table.replace(app.board.jobs, app.now, app.gpu_index)
-        self._title()
-        if self.prompt.mode == "filter" and self.filter_text:
-            self.prompt.say(f"{len(self.table.order)} match")
+    def home(self) -> Widget:
+        return self.detail.view if self._zoomed else self.table
 
     # --- columns ---
 
@@ -441,7 +327,7 @@ class JobsScreen(JobKeys, Page):
 
     def sort_on(self, column: str) -> None:
         self.table.order.column = column
-        self.board_replaced()
+        self.show_all()
 
     def run_command(self, command: Command) -> None:
         if not self.run_job_command(command):

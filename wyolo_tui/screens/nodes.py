@@ -5,6 +5,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 from textual.strip import Strip
+from textual.widget import Widget
 
 from broker.protocol.fleet import Node
 from wyolo_tui.board import Change
@@ -104,5 +105,5 @@ class NodesScreen(Page):
     def hints(self) -> list[str]:
         return ["move.down", "move.up", "app.next_pane", "app.theme", "app.quit"]
 
-    def refocus(self) -> None:
-        (self._list if self._list.display else self.query_one("#node")).focus()
+    def home(self) -> Widget:
+        return self._list if self._list.display else self.query_one("#node")

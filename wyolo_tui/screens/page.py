@@ -1,6 +1,6 @@
 """What every screen has: the bars, the prompt, and the keys that work anywhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,22 +9,30 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.widget import Widget
+from textual.widgets import Input, TextArea
 
 from wyolo_tui.board import Change
 from wyolo_tui.commands import PLACES, Candidate, Command, CommandError, complete, parse
-from wyolo_tui.keymap import KEYS, bindings
+from wyolo_tui.keymap import KEYS, OPENS_PROMPT, bindings
 from wyolo_tui.present import Cell
-from wyolo_tui.widgets.bars import KeyBar, TopBar
+from wyolo_tui.widgets.bars import NARROW, KeyBar, TopBar
 from wyolo_tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
     from wyolo_tui.app import WyoloApp
 
+Complete = Callable[[str], Sequence[Candidate]]
+
 
 class Page(Screen[None]):
     BINDINGS = bindings("anywhere")
+    AUTO_FOCUS = ""  # each page says what has the focus
     number = 0
     scopes: Sequence[str] = ("anywhere", "moving")  # for its help
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before_prompt: Widget | None = None
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.number)
@@ -38,6 +46,14 @@ class Page(Screen[None]):
     @property
     def cockpit(self) -> "WyoloApp":
         return cast("WyoloApp", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where a text is written, the keys that open the prompt are letters like any other."""
+        return action not in OPENS_PROMPT or not isinstance(self.focused, Input | TextArea)
+
+    @property
+    def narrow(self) -> bool:
+        return self.cockpit.size.width < NARROW
 
     @property
     def prompt(self) -> Prompt:
@@ -153,7 +169,7 @@ class Page(Screen[None]):
         self.open_command("")
 
     def open_command(self, text: str) -> None:
-        self.prompt.open("command", ":", text, self._complete)
+        self.open_prompt("command", ":", text, self._complete)
 
     def _complete(self, line: str) -> list[Candidate]:
         return complete(line, sorted(self.cockpit.board.jobs, reverse=True)[:200], paths_like)
@@ -200,9 +216,22 @@ class Page(Screen[None]):
     def prompt_left(self, mode: str) -> None:
         pass
 
+    def home(self) -> Widget | None:
+        """What has the focus unless a person put it elsewhere."""
+        return None
+
+    def open_prompt(
+        self, mode: str, sign: str, text: str = "", complete: Complete | None = None, hint: str = ""
+    ) -> None:
+        if not self.prompt.display:
+            self._before_prompt = self.focused
+        self.prompt.open(mode, sign, text, complete, hint)
+
     def refocus(self) -> None:
-        """Where the focus goes when the prompt closes."""
-        self.focus_next()
+        """The prompt has closed: the focus goes back to where it was."""
+        before = self._before_prompt
+        seen = before is not None and before.display and all(node.display for node in before.ancestors_with_self)
+        self.set_focus(before if seen else self.home())
 
     def run_command(self, command: Command) -> None:
         """What every screen knows; the rest belongs to the jobs screen."""

@@ -11,17 +11,27 @@ from wyolo_tui.screens.page import Page
 from wyolo_tui.widgets.bars import SCREENS, styled
 
 _COMES: dict[int, tuple[str, str]] = {
-    3: ("the queue as a timetable: where and about when each waiting job starts, and behind which",
-        "Today: the WHY column of the jobs screen (1) says what each job waits for."),
-    4: ("sweeps: their trials, the best so far, what mattered; prune, pin, extend",
-        "Today: a sweeper section of a configuration is kept with the job and not run."),
-    5: ("up to six runs: their curves over each other, a final table, what differs",
-        "Today: b pins a run's curves under another's (in its curves, m); D shows what differs in marked jobs."),
-    6: ("what a run left: plots as pictures, checkpoints, exports; download",
-        "Today: wyolo show ID prints the job's directory with all of it."),
-    7: ("data sets: fingerprint, class balance, findings of the preflight",
-        "Today: the submit form (n) shows the findings for the data set of a job."),
-}  # fmt: skip
+    3: (
+        "the queue as a timetable: where and about when each waiting job starts, and behind which",
+        "Today: the WHY column of the jobs screen (1) says what each job waits for.",
+    ),
+    4: (
+        "sweeps: their trials, the best so far, what mattered; prune, pin, extend",
+        "Today: a sweeper section of a configuration is kept with the job and not run.",
+    ),
+    5: (
+        "up to six runs: their curves over each other, a final table, what differs",
+        "Today: b pins a run's curves under another's (in its curves, m); D shows what differs in marked jobs.",
+    ),
+    6: (
+        "what a run left: plots as pictures, checkpoints, exports; download",
+        "Today: wyolo show ID prints the job's directory with all of it.",
+    ),
+    7: (
+        "data sets: fingerprint, class balance, findings of the preflight",
+        "Today: the submit form (n) shows the findings for the data set of a job.",
+    ),
+}
 
 
 class SoonScreen(Page):
@@ -44,14 +54,17 @@ class SoonScreen(Page):
     def _say(self) -> None:
         comes, today = _COMES[self.number]
         name = SCREENS[self.number - 1]
-        rows: list[Cell] = [
-            [(f"{name} is not built yet.", "strong")], [("\n\n", "")], [("It will show ", "dim"), (comes, "")], [("\n\n", "")],
-            [(today, "")], [("\n\n", "")], [("1", "key"), (" jobs   ", "dim"), ("2", "key"), (" nodes   ", "dim"),
-                                            ("8", "key"), (" events", "dim")]]  # fmt: skip
-        text = styled([part for row in rows for part in row], self.cockpit.palette)
+        parts: Cell = [
+            (f"{name} is not built yet.\n\n", "strong"),
+            ("It will show ", "dim"),
+            (f"{comes}\n\n{today}\n\n", ""),
+            *(
+                (text, role)
+                for key, word in (("1", "jobs"), ("2", "nodes"), ("8", "events"))
+                for text, role in ((key, "key"), (f" {word}   ", "dim"))
+            ),
+        ]
+        text = styled(parts, self.cockpit.palette)
         text.no_wrap, text.overflow = False, "fold"
         words = self.query_one("#words", Static)
         words.update(text)
-
-    def refocus(self) -> None:
-        self.set_focus(None)

@@ -37,7 +37,7 @@ class SubmitDialog(Dialog[Job]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "send", show=False, priority=True),
         Binding("ctrl+o", "open", show=False, priority=True),
-        Binding("ctrl+p", "priority", show=False, priority=True),
+        Binding("ctrl+g", "priority", show=False, priority=True),
         Binding("ctrl+l", "hold", show=False, priority=True),
     ]
 
@@ -165,8 +165,14 @@ class SubmitDialog(Dialog[Job]):
         self.query_one("#findings", Static).update(self._forecast())
         ready = self._checked is not None and self._checked.ok
         send = "save" if self._edit else "submit"
-        keys: Cell = [("ctrl+s", "key" if ready else "faint"), (f" {send}   ", "" if ready else "faint"),
-                      ("ctrl+o", "key"), (" open file   ", "dim"), ("ctrl+p", "key"), (" priority   ", "dim")]  # fmt: skip
+        keys: Cell = [
+            ("ctrl+s", "key" if ready else "faint"),
+            (f" {send}   ", "" if ready else "faint"),
+            ("ctrl+o", "key"),
+            (" open file   ", "dim"),
+            ("ctrl+g", "key"),
+            (" priority   ", "dim"),
+        ]
         if not self._edit:
             keys += [("ctrl+l", "key"), (" hold   ", "dim")]
         keys += [("esc", "key"), (" cancel", "dim")]
@@ -186,8 +192,8 @@ class SubmitDialog(Dialog[Job]):
                     lines.append([("starts ", "dim"), (plain(checked.would_start), "")])
             if checked.data is not None and checked.data.train_images:
                 data = checked.data
-                lines.append([("data ", "dim"), (f"{data.train_images} training and {data.val_images} validation images, "
-                                                 f"{data.classes} classes", "")])  # fmt: skip
+                counts = f"{data.train_images} training and {data.val_images} validation images, {data.classes} classes"
+                lines.append([("data ", "dim"), (counts, "")])
             for finding in checked.findings:
                 lines += _finding_lines(finding)
         if not self._edit:
@@ -234,8 +240,11 @@ class SubmitDialog(Dialog[Job]):
         if self._sending:
             return
         if self._checked is None or not self._checked.ok:
-            self.cockpit.say("not yet: " + (self._problem or ("it is still being checked" if self._checked is None else
-                                                              "there are errors")), "warning")  # fmt: skip
+            self.cockpit.say(
+                "not yet: "
+                + (self._problem or ("it is still being checked" if self._checked is None else "there are errors")),
+                "warning",
+            )
             return
         self._sending = True
         self.cockpit.ask(self._send(self._request()), group="submit").name = "submit"

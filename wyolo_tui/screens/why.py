@@ -7,9 +7,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from broker.protocol.job import FINAL, Job
-from wyolo_tui.present import Cell, headline, plain, state_cell, why
+from broker.protocol.job import FINAL, Job, JobState
+from wyolo_tui.present import Cell, plain, state_cell, why
+from wyolo_tui.prose import headline
 from wyolo_tui.screens.dialog import Dialog
+
+_CAN = {
+    JobState.FAILED: "r resumes it from its newest good checkpoint, R runs it again, c clones it to change it",
+    JobState.STOPPED: "r resumes it from its newest good checkpoint",
+    JobState.HELD: "h releases it",
+    JobState.QUEUED: "> raises its priority, ctrl+up moves it up",
+    JobState.UNKNOWN: ":resolve gone says that its process has ended, :resolve alive that it runs",
+}
 
 
 class WhyDialog(Dialog[None]):
@@ -39,15 +48,10 @@ class WhyDialog(Dialog[None]):
             [],
             *headline(job, self.cockpit.now)[:2],
         ]
-        for warning in job.warnings:
-            lines.append([(f"- {plain(warning)}", "warn")])
-        can = {"failed": "r resumes it from its newest good checkpoint, R runs it again, c clones it to change it",
-               "stopped": "r resumes it from its newest good checkpoint",
-               "held": "h releases it", "queued": "> raises its priority, ctrl+up moves it up",
-               "unknown": ":resolve gone says that its process has ended, :resolve alive that it runs"}.get(job.state.value)  # fmt: skip
-        if can:
-            lines += [[], [(can, "dim")]]
-        text_ = self.text(*lines)
-        text_.no_wrap = False
-        text_.overflow = "fold"
-        self.query_one(Static).update(text_)
+        lines += [[(f"- {plain(warning)}", "warn")] for warning in job.warnings]
+        if job.state in _CAN:
+            lines += [[], [(_CAN[job.state], "dim")]]
+        shown = self.text(*lines)
+        shown.no_wrap = False
+        shown.overflow = "fold"
+        self.query_one(Static).update(shown)

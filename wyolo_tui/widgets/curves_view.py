@@ -21,6 +21,7 @@ from wyolo_tui.widgets.bars import styled
 from wyolo_tui.widgets.chart import ChartPlot, Drawn
 
 PERIOD_S = 1.0
+FRAME_S = 0.03
 CHART_ROWS = 9  # the least that a chart is worth drawing in
 CHART_COLUMNS = 44
 
@@ -65,6 +66,8 @@ class CurvesView(Widget, can_focus=True):
         self._scrub: int | None = None  # index into the epochs
         self._charts: list[Chart] = []
         self._timer: Timer | None = None
+        self._filling: Timer | None = None
+        self.waiting: list[tuple[ChartBox, Chart]] = []  # still to be drawn
         self._drawn_at = -PERIOD_S
         self._note = "no epoch has finished yet"
 
@@ -118,19 +121,23 @@ class CurvesView(Widget, can_focus=True):
         self._charts = charts(table, self._by_time, SMOOTHING[self._smoothing]) if table is not None else []
         empty = self.query_one("#no-curves", Static)
         grid = self.query_one("#charts", Grid)
-        empty.display, grid.display = not self._charts, bool(self._charts)
+        for widget, wanted in ((empty, not self._charts), (grid, bool(self._charts))):
+            if widget.display != wanted:  # saying it again would lay out the whole screen again
+                widget.display = wanted
         if not self._charts:
-            empty.update(self._note)
+            empty.update(self._note, layout=False)
             return
         self._focus_at = min(self._focus_at, len(self._charts) - 1)
         shown = self._page()
         boxes = list(grid.query(ChartBox))
-        grid.styles.grid_size_columns = self._columns(len(shown))
+        if grid.styles.grid_size_columns != self._columns(len(shown)):
+            grid.styles.grid_size_columns = self._columns(len(shown))
         if len(boxes) < len(shown):
             grid.mount(*(ChartBox() for _ in range(len(shown) - len(boxes))))
             self.call_after_refresh(self._fill)
         for n, box in enumerate(boxes):
-            box.display = n < len(shown)
+            if box.display != (n < len(shown)):
+                box.display = n < len(shown)
         self._fill()
 
     def _columns(self, shown: int) -> int:
@@ -146,10 +153,23 @@ class CurvesView(Widget, can_focus=True):
         return self._charts[start : start + size]
 
     def _fill(self) -> None:
+        """One chart in each frame: drawing them all at once would keep a key waiting."""
         shown = self._page() if self._charts else []
-        for box, chart in zip(self.query(ChartBox), shown, strict=False):
-            if box.query(ChartPlot):
-                self._fill_box(box, chart)
+        if self._filling is not None:
+            self._filling.stop()
+        self.waiting = [
+            (box, chart) for box, chart in zip(self.query(ChartBox), shown, strict=False) if box.query(ChartPlot)
+        ]
+        self._fill_next()
+
+    def _fill_next(self) -> None:
+        if not self.waiting:
+            return
+        box, chart = self.waiting.pop(0)
+        if chart in self._charts:
+            self._fill_box(box, chart)
+        if self.waiting:
+            self._filling = self.set_timer(FRAME_S, self._fill_next)
 
     def _fill_box(self, box: ChartBox, chart: Chart) -> None:
         palette, table = self.palette, self.table
@@ -181,7 +201,7 @@ class CurvesView(Widget, can_focus=True):
         for n, line in enumerate(chart.lines):
             value = at(line.points, scrub_x) if scrub_x is not None else line.points[-1][1]
             title += [("  ", ""), (f"{dash} ", f"line.{n}"), (line.label, "dim"), (f" {_brief(value)}", "")]
-        box.query_one(Static).update(styled(title, palette))
+        box.query_one(Static).update(styled(title, palette), layout=False)
 
     def _pinned_lines(self, chart: Chart) -> list[list[tuple[float, float]]]:
         if self.pinned is None or self.table is None or self.pinned.job_id == self.table.job_id:
@@ -204,7 +224,7 @@ class CurvesView(Widget, can_focus=True):
         """For the title: what is switched on."""
         words: list[str] = []
         if self._scrub is not None and self.table is not None and self.table.epochs:
-            words.append(f"at epoch {self.table.epochs[self._scrub]}")
+            words.append(f"values of epoch {self.table.epochs[self._scrub]}")
         if self._log:
             words.append("log axis")
         if self._smoothing:

@@ -18,7 +18,8 @@ from broker.protocol.api import LogChunk, MetricTable
 from broker.protocol.event import AuditEntry
 from broker.protocol.job import FINAL, Job
 from wyolo_tui.host import host_of
-from wyolo_tui.present import Cell, Glyphs, audit_line, config_lines, headline, plain, state_cell
+from wyolo_tui.present import Cell, Glyphs, plain, state_cell
+from wyolo_tui.prose import audit_line, config_lines, headline
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
 from wyolo_tui.widgets.lines import Lines
@@ -52,7 +53,9 @@ class Detail(Vertical):
         self.job: Job | None = None
         self.tab = "log"
         self._arranged = False
+        self._title: Cell = []
         self._about: Cell = []
+        self._about_lines = 0
         self._tab_line: Cell = []
 
     def compose(self) -> ComposeResult:
@@ -94,27 +97,28 @@ class Detail(Vertical):
         self.log_view.clear("" if job is None else self._log_note(job))
         self.query_one("#config", TextView).show_lines([], "reading the configuration")
         self.query_one("#events", TextView).show_lines([], "reading the events")
-        if self.curves is not None:
+        if self.curves is not None and (job is None or not job.epoch):
             self.curves.show(None, "" if job is None else self._curves_note(job))
         self.describe(job, now)
 
     def describe(self, job: Job | None, now: datetime) -> None:
         """The same job, as it is now."""
         self.job = job
-        if job is None:
-            self.border_title = ""
-            self.query_one("#about", Static).update("")
-            self._draw_tabs()
-            return
-        title = styled([(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)], self.palette)  # fmt: skip
-        self.border_title = title  # pyright: ignore[reportAttributeAccessIssue]
-        lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
-        about = styled([part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line],
-                       self.palette)  # fmt: skip
-        about.no_wrap, about.overflow = True, "ellipsis"
-        if [(about.plain, "")] != self._about:
-            self._about = [(about.plain, "")]
-            self.query_one("#about", Static).update(about)
+        title: Cell = []
+        lines: list[Cell] = []
+        if job is not None:
+            title = [(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)]
+            lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
+        if title != self._title:
+            self._title = title
+            self.border_title = styled(title, self.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        about = [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line]
+        if about != self._about:
+            self._about = about
+            text = styled(about, self.palette)
+            text.overflow = "ellipsis"
+            self.query_one("#about", Static).update(text, layout=len(lines) != self._about_lines)
+            self._about_lines = len(lines)
         self._draw_tabs()
 
     def show_config(self, job: Job) -> None:
@@ -162,10 +166,13 @@ class Detail(Vertical):
             from wyolo_tui.widgets.curves_view import CurvesView
 
             if self.curves is None:
-                await self.query_one("#views").mount(CurvesView(), before=0)
+                curves = CurvesView()
+                curves.show(None, self._curves_note(self.job) if self.job is not None else "")
+                await self.query_one("#views").mount(curves, before=0)
         for name in TABS:
             for view in self.query(f"#{name}"):
-                view.display = name in self.shown
+                if view.display != (name in self.shown):
+                    view.display = name in self.shown
 
     async def on_resize(self) -> None:
         roomy = self.size.height >= ROOMY
@@ -178,8 +185,7 @@ class Detail(Vertical):
 
     def redraw(self) -> None:
         """In another theme."""
-        self._about = []
-        self._tab_line = []
+        self._title, self._about, self._tab_line = [], [], []
         for view in self.query(Lines):
             view.refresh()
         if self.curves is not None:
@@ -199,7 +205,7 @@ class Detail(Vertical):
         cell = [*cell, (" ", ""), *status]
         if cell != self._tab_line:
             self._tab_line = cell
-            self.query_one("#tabs", Static).update(styled(cell, self.palette))
+            self.query_one("#tabs", Static).update(styled(cell, self.palette), layout=False)
 
     def on_log_view_changed(self) -> None:
         self._draw_tabs()

@@ -18,6 +18,7 @@ from wyolo_tui.present import Cell, aligned
 from wyolo_tui.widgets.lines import Lines
 
 MARGIN = 2  # cells at the left, for the mark
+DRAWN_MOST = 500  # rows whose picture is kept
 
 
 class JobsTable(Lines):
@@ -49,6 +50,8 @@ class JobsTable(Lines):
         self._scene: Scene | None = None
         self._range_from: int | None = None
         self._columns: list[Column] = []
+        self._drawn: dict[int, tuple[Job, tuple[int, int, bool], Strip]] = {}  # what a row looked like when last drawn
+        self._wanted: int | None = None
         self._current: int | None = None  # the job under the cursor, followed as rows move
 
     # --- what it shows ---
@@ -65,6 +68,7 @@ class JobsTable(Lines):
 
     def replace(self, jobs: Mapping[int, Job], now: datetime, gpu_index: Mapping[str, int]) -> None:
         """Everything anew."""
+        self._drawn.clear()
         self.jobs = jobs
         self._scene = Scene(self.glyphs, now, gpu_index)
         self.marks &= set(jobs)
@@ -89,8 +93,9 @@ class JobsTable(Lines):
         )
 
     def select(self, job_id: int) -> bool:
-        """Put the cursor on a job."""
+        """Put the cursor on a job. One that is not there (yet) gets it as soon as it is."""
         at = self.order.position(job_id)
+        self._wanted = job_id if at is None else None
         if at is None:
             return False
         self._current = job_id
@@ -100,8 +105,15 @@ class JobsTable(Lines):
 
     def relayout(self) -> None:
         digits = len(str(max(self.jobs, default=0)))
-        self._columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits)
+        columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits)
+        if columns != self._columns:
+            self._columns = columns
+            self._drawn.clear()
         self.refresh()
+
+    def notify_style_update(self) -> None:
+        self._drawn.clear()
+        super().notify_style_update()
 
     @property
     def shown_columns(self) -> list[Column]:
@@ -110,6 +122,8 @@ class JobsTable(Lines):
     def _settle(self) -> None:
         """The cursor stays on its job wherever that went, or on its line where the job is gone."""
         self.count = len(self.order)
+        if self._wanted is not None and self.order.position(self._wanted) is not None:
+            self.select(self._wanted)
         at = self.order.position(self._current) if self._current is not None else None
         if at is not None:
             self.place(at)
@@ -161,20 +175,29 @@ class JobsTable(Lines):
     def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
         job = self.jobs[self.order.ids[index]]
         marked = job.id in self.marks or self._in_range(index)
-        scene, palette = self._scene, self.palette
+        look = (width, on_cursor and (2 if self.has_focus else 1), marked)
+        known = self._drawn.get(job.id)
+        if known is not None and known[0] is job and known[1] == look:
+            return known[2]
+        strip = self._draw_job(job, width, on_cursor, marked)
+        if len(self._drawn) > DRAWN_MOST:
+            self._drawn.clear()
+        self._drawn[job.id] = (job, look, strip)
+        return strip
+
+    def _draw_job(self, job: Job, width: int, on_cursor: bool, marked: bool) -> Strip:
+        scene, palette, base = self._scene, self.palette, self.base
         assert scene is not None
-        base = self.rich_style
         under = Style.null()
         if on_cursor:
             under = palette["cursor" if self.has_focus else "cursor.away"]
         elif marked:
             under = palette["marked"]
-        mark = f"{self.glyphs.mark} " if marked else "  "
-        segments = [Segment(mark, base + palette["mark"] + under)]
+        segments = [Segment(f"{self.glyphs.mark} " if marked else "  ", base + palette["mark"] + under)]
         gap = Segment(" " * GAP, base + under)
         for column in self._columns:
-            for text, role in aligned(column.cell(job, column.width, scene), column.width, column.right,
-                                      self.glyphs.ellipsis):  # fmt: skip
+            cell = aligned(column.cell(job, column.width, scene), column.width, column.right, self.glyphs.ellipsis)
+            for text, role in cell:
                 style = palette[role]
                 segments.append(Segment(text, base + under + style if style.bgcolor else base + style + under))
             segments.append(gap)

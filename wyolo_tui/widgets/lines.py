@@ -8,6 +8,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell, Glyphs
@@ -28,6 +29,7 @@ class Lines(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._count = 0
+        self._base: Style | None = None
 
     # --- what a subclass says ---
 
@@ -38,7 +40,7 @@ class Lines(ScrollView, can_focus=True):
         return Strip.blank(width)
 
     def draw_empty(self, y: int, width: int) -> Strip:
-        return Strip.blank(width, self.rich_style)
+        return Strip.blank(width, self.base)
 
     # --- drawing ---
 
@@ -73,7 +75,25 @@ class Lines(ScrollView, can_focus=True):
         return int(self.scroll_offset.y)
 
     def _fit(self) -> None:
-        self.virtual_size = Size(self.scrollable_content_region.width, self._count + self.header_lines)
+        """Without the layout of the whole screen that a new virtual size asks for: a log grows four times a second."""
+        size = Size(self.scrollable_content_region.width, self._count + self.header_lines)
+        if size.width != self.virtual_size.width or not self.show_vertical_scrollbar:
+            self.virtual_size = size
+            return
+        self.set_reactive(Widget.virtual_size, size)  # pyright: ignore[reportArgumentType]
+        self.vertical_scrollbar.window_virtual_size = size.height
+        self.scroll_y = min(self.scroll_y, self.max_scroll_y)
+
+    @property
+    def base(self) -> Style:
+        """What is under everything that is drawn here. Looked up once: it asks all ancestors."""
+        if self._base is None:
+            self._base = self.rich_style
+        return self._base
+
+    def notify_style_update(self) -> None:
+        self._base = None
+        super().notify_style_update()
 
     def on_resize(self) -> None:
         self._fit()
@@ -102,9 +122,13 @@ class Lines(ScrollView, can_focus=True):
         """Cells one after another, padded to `width`. The background goes under what has none of its own."""
         palette = self.palette
         under = background or Style.null()
-        base = self.rich_style + under
-        segments = [Segment(text, base + palette[role] + under if background else base + palette[role])
-                    for cell in cells for text, role in cell if text]  # fmt: skip
+        base = self.base + under
+        segments = [
+            Segment(text, base + palette[role] + under if background else base + palette[role])
+            for cell in cells
+            for text, role in cell
+            if text
+        ]
         return Strip(segments).adjust_cell_length(width, base)
 
     # --- the cursor ---

@@ -14,7 +14,8 @@ from textual.strip import Strip
 from broker.protocol.api import LogChunk, LogLine
 from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
-from wyolo_tui.present import Cell, clock, log_role, looks_like_error, plain
+from wyolo_tui.present import Cell, clock, plain
+from wyolo_tui.prose import log_role, looks_like_error
 from wyolo_tui.widgets.lines import Lines
 
 KEEP = 5_000  # lines held; older ones are read again when a person scrolls up to them
@@ -147,7 +148,7 @@ class LogView(Lines):
         if self.wrap:
             pieces = chop_cells(text, self._wrap_width)
             text = pieces[part] if part < len(pieces) else ""
-        base, palette = self.rich_style, self.palette
+        base, palette = self.base, self.palette
         segments: list[Segment] = [Segment(" ", base)]
         if self.times:
             zone = host_of(self).zone
@@ -292,6 +293,10 @@ class LogView(Lines):
         for on, word in ((self.only_errors, "errors only"), (self.wrap, "wrapped"), (self.times, "times")):
             if on:
                 cell.append((word, "accent"))
-        cell.append(("following" if self.following and not self.eof else "end" if self.eof else "paused",
-                     "good" if self.following and not self.eof else "dim"))  # fmt: skip
+        cell.append(
+            (
+                "following" if self.following and not self.eof else "end" if self.eof else "paused",
+                "good" if self.following and not self.eof else "dim",
+            )
+        )
         return [part for n, word in enumerate(cell) for part in ([("  ", "")] if n else []) + [word]]

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -23,11 +21,6 @@ SHOWN = 8
 
 class Line(Input):
     """An input whose arrows and tab belong to the prompt."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "prompt.up", show=False),
-        Binding("down", "prompt.down", show=False),
-    ]
 
     @dataclass
     class Pressed(Message):
@@ -88,8 +81,14 @@ class Prompt(Vertical):
     def palette(self) -> Palette:
         return host_of(self).palette
 
-    def open(self, mode: str, sign: str, text: str = "", complete: Callable[[str], Sequence[Candidate]] | None = None,
-             hint: str = "") -> None:  # fmt: skip
+    def open(
+        self,
+        mode: str,
+        sign: str,
+        text: str = "",
+        complete: Callable[[str], Sequence[Candidate]] | None = None,
+        hint: str = "",
+    ) -> None:
         self.mode, self._complete = mode, complete
         self._at = len(self._history.get(mode, []))
         self.display = True
@@ -97,7 +96,7 @@ class Prompt(Vertical):
         self.query_one("#sign", Static).update(Text(sign, self.palette["key"]))
         line.value = text
         line.cursor_position = len(text)
-        line.focus()
+        self.screen.set_focus(line)  # now: `focus()` would leave the next keys to whoever has it
         self.say(hint)
         self._offer(text)
 

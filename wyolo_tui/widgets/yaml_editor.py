@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from textual.widgets import TextArea
 from textual.widgets.text_area import TextAreaTheme
 
-from wyolo_tui.present import yaml_cell
+from wyolo_tui.prose import yaml_cell
 from wyolo_tui.themes import Palette
 
 

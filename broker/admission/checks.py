@@ -1,0 +1,94 @@
+"""What can be said of a job without reading any of its data: names, nodes, whether its program is there."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from broker.admission.admitted import Admitted
+from broker.protocol.api import Finding, SubmitRequest
+from broker.protocol.findings import Findings, near
+from broker.protocol.job import CommandWork, JobSpec
+from broker.protocol.text import harmless
+from broker.settings import Settings
+
+Program = tuple[str, str | None, str | None]  # argv[0], cwd, PATH
+TRUSTED_S = 2.0  # a program that was found is believed to be there for so long
+KEPT = 1024  # programs
+_LENGTHS = {"name": 200, "user": 100, "task_id": 200}  # characters, as in JobSpec
+
+
+class Checks:
+    def __init__(self, settings: Settings) -> None:
+        self._nodes = [node.name for node in settings.nodes]
+        self._startable: dict[Program, float] = {}  # until when, monotonic seconds
+
+    def finish(self, spec: JobSpec, request: SubmitRequest, by: str) -> Admitted:
+        """The request's own fields over what was read; then what can be checked without reading any data."""
+        findings = Findings()
+        changes: dict[str, Any] = {"name": request.name or spec.name or default_name(spec)}
+        changes["user"] = request.user or spec.user or by
+        changes["task_id"] = request.task_id or spec.task_id
+        for name, longest in _LENGTHS.items():
+            text = changes[name]
+            if text and len(text) > longest:
+                findings.error(name, f"has {len(text):,} characters, at most {longest} are kept")
+            elif text and not text.isprintable():
+                changes[name] = harmless(text, longest)
+        if request.priority is not None:
+            changes["priority"] = request.priority
+        if spec.resources.node is not None and spec.resources.node not in self._nodes:
+            hint = near(spec.resources.node, self._nodes) or f"there are: {', '.join(self._nodes)}"
+            findings.error("resources.node", f"no node is called `{spec.resources.node}`", hint)
+        if isinstance(spec.work, CommandWork):
+            asked = (spec.work.argv[0], spec.work.cwd, spec.work.env.get("PATH"))
+            if (wrong := self._unstartable(asked)) is not None:
+                findings.error(wrong.where, wrong.message, wrong.hint)
+        return Admitted(None if findings.failed else spec.model_copy(update=changes), findings.all())
+
+    def _unstartable(self, asked: Program) -> Finding | None:
+        """Looking costs several calls of the kernel, and thousands of jobs often name one program."""
+        now = time.monotonic()
+        if self._startable.get(asked, 0.0) > now:
+            return None
+        wrong = unstartable(*asked)
+        if wrong is None:
+            if len(self._startable) >= KEPT:
+                self._startable.clear()
+            self._startable[asked] = now + TRUSTED_S
+        return wrong
+
+
+def default_name(spec: JobSpec) -> str:
+    """What a job without a name is called: 'yolov8n fruit', 'python prep.py'."""
+    if isinstance(spec.work, CommandWork):
+        program, *words = spec.work.argv[:4]
+        name = " ".join([program.rpartition("/")[2], *words])
+    else:
+        data = Path(str(spec.work.args.get("data", "")))
+        folder = data.parent if data.name in {"data.yaml", "data.yml"} else data
+        name = f"{Path(spec.work.model).stem} {folder.stem}"
+    name = harmless(name.strip(), 60) if not name.isprintable() else name.strip()
+    return name if len(name) <= 60 else f"{name[:59]}…"
+
+
+def unstartable(program: str, cwd: str | None, path: str | None) -> Finding | None:
+    """Why a command could not start on this machine; None where it could. `path`: its own PATH, where it has one."""
+    if cwd is not None and not Path(cwd).is_dir():
+        return Finding(where="cwd", message=f"no folder {cwd} is here", hint="the command is to run in it")
+    if "/" not in program:
+        if shutil.which(program, path=path):
+            return None
+        hint = "is it installed? else write its whole path"
+        return Finding(where="argv", message=f"no program `{program}` is found in the PATH", hint=hint)
+    if not Path(program).is_absolute() and cwd is None:
+        message = f"`{program}` is a relative path, and nothing says relative to what"
+        return Finding(where="argv", message=message, hint="write it whole, or give `cwd`")
+    file = Path(cwd or "/", program)
+    if not file.is_file():
+        return Finding(where="argv", message=f"no file {file} is here", hint="write the program's whole path")
+    if not os.access(file, os.X_OK):
+        hint = "chmod +x it, or run it by its interpreter"
+        return Finding(where="argv", message=f"{file} is not executable", hint=hint)
+    return None

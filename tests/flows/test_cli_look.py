@@ -1,0 +1,126 @@
+"""The verbs that only look: what they print for a person and for a program."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from broker.protocol.api import FileEntry, Health, JobPage, MetricTable
+from broker.protocol.event import FOLLOWER_EVENT, AuditEntry
+from broker.protocol.fleet import Node
+from broker.protocol.job import Attempt, Job
+from tests.flows.command import Wyolo
+from tests.flows.daemon import Client, Daemon
+
+
+@pytest.fixture
+def wyolo(shared_daemon: Daemon, tmp_path: Path) -> Wyolo:
+    return Wyolo(shared_daemon.data_dir, tmp_path)
+
+
+async def test_jobs_lists_filters_sorts_and_cuts(wyolo: Wyolo, broker: Client) -> None:
+    names = ["ripe-apple", "ripe-pear", "sour-plum"]
+    for name in names:
+        await broker.reaches((await broker.submit("true", name=name)).id)
+    table = (await wyolo("jobs")).out
+    assert table.startswith("ID") and all(name in table for name in names)
+    assert "\x1b" not in table
+    columns = (await wyolo("jobs", "--filter", "name:ripe-pear", "--columns", "id,name")).out.splitlines()
+    assert columns[0].split() == ["ID", "NAME"] and [line.split()[1] for line in columns[1:]] == ["ripe-pear"]
+    page = JobPage.model_validate_json((await wyolo("jobs", "--sort", "-name", "--limit", "1", "--json")).out)
+    assert [job.name for job in page.jobs] == ["sour-plum"]
+    assert "--limit" in (await wyolo("jobs", "--limit", "1")).err
+    assert "filter" in (await wyolo("jobs", "--filter", "colour:red", expect=2)).err.lower()
+    assert "no job fits" in (await wyolo("jobs", "--filter", "name:nothing")).err
+
+
+async def test_jobs_watch_needs_a_terminal_or_tells_programs_each_event(wyolo: Wyolo, broker: Client) -> None:
+    assert "--watch --json" in (await wyolo("jobs", "--watch", expect=2)).err
+    async with wyolo.started("jobs", "--watch", "--json") as watching:
+        assert watching.stdout is not None
+        JobPage.model_validate_json(await watching.stdout.readline())
+        job = await broker.submit("true", name="seen")
+        async with asyncio.timeout(20):
+            while True:
+                event = FOLLOWER_EVENT.validate_json(await watching.stdout.readline())
+                if event.kind == "job" and event.job.id == job.id and event.job.state == "completed":
+                    break
+
+
+async def test_show_has_everything_about_a_job(wyolo: Wyolo, broker: Client) -> None:
+    job = await broker.shell("exit 4", name="shown", user="ana")
+    await broker.reaches(job.id)
+    said = (await wyolo("show", "shown")).out
+    for part in ("shown", "failed", "exit code 4", "ana", "ATTEMPT", "argv:", "kind: command"):
+        assert part in said
+    whole = json.loads((await wyolo("show", "shown", "--json")).out)
+    assert Job.model_validate(whole).id == job.id
+    assert [Attempt.model_validate(attempt).exit_code for attempt in whole["attempts"]] == [4]
+    assert whole["checkpoints"] == []
+
+
+async def test_show_says_why_a_job_waits(wyolo: Wyolo, broker: Client) -> None:
+    job = await broker.submit("true", hold=True)
+    assert "held: release it" in (await wyolo("show", str(job.id))).out
+
+
+async def test_events_tell_the_history_of_a_job_and_follow_all(wyolo: Wyolo, broker: Client) -> None:
+    job = await broker.submit("true", name="lived")
+    await broker.reaches(job.id)
+    table = (await wyolo("events", "lived")).out
+    assert all(verb in table for verb in ("submit", "place", "complete"))
+    entries = TypeAdapter(list[AuditEntry]).validate_json((await wyolo("events", "lived", "--json")).out)
+    assert entries[0].verb == "submit" and entries[-1].to_state == "completed"
+    done = await wyolo.interrupted("events", "--after", str(entries[0].seq - 1), once=b"completed")
+    assert done.code == 130 and f"job {job.id} lived" in done.out
+
+
+async def test_nodes_files_metrics_and_status_are_what_the_broker_answers(
+    wyolo: Wyolo, broker: Client, tmp_path: Path
+) -> None:
+    job = await broker.shell("echo hello", name="left")
+    await broker.reaches(job.id)
+    nodes = TypeAdapter(list[Node]).validate_json((await wyolo("nodes", "--json")).out)
+    assert [node.name for node in nodes] == ["local"]
+    assert "local" in (await wyolo("nodes")).out
+    files = TypeAdapter(list[FileEntry]).validate_json((await wyolo("files", "left", "--json")).out)
+    assert "1/output.log" in {entry.path for entry in files}
+    assert "1/output.log" in (await wyolo("files", "left")).out
+    await wyolo("files", "left", "--get", "output.log")
+    assert (tmp_path / "output.log").read_text() == "hello\n"
+    assert "exists already" in (await wyolo("files", "left", "--get", "output.log", expect=2)).err
+    assert "there is no file" in (await wyolo("files", "left", "--get", "../../key", expect=2)).err
+    assert MetricTable.model_validate_json((await wyolo("metrics", "left", "--json")).out).epochs == []
+    assert "no training" in (await wyolo("metrics", "left")).err
+    assert Health.model_validate_json((await wyolo("broker", "status", "--json")).out).status == "ok"
+
+
+async def test_a_reader_that_has_seen_enough_is_no_error(wyolo: Wyolo, broker: Client) -> None:
+    job = await broker.shell("seq 100000")
+    await broker.reaches(job.id)
+    async with wyolo.started("logs", str(job.id)) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert await child.stdout.readline() == b"1\n"
+        child.stdout._transport.close()  # type: ignore[attr-defined]  # as `head -1` does
+        assert await child.stderr.read() == b""
+        assert await child.wait() == 0
+
+
+async def test_ids_and_names_of_jobs_complete_in_the_shell(
+    shared_daemon: Daemon, broker: Client, tmp_path: Path
+) -> None:
+    job = await broker.submit("true", name="watermelon", hold=True)
+    asked = {"_WYOLO_COMPLETE": "complete_bash", "COMP_WORDS": "wyolo show water", "COMP_CWORD": "2"}
+    assert (await Wyolo(shared_daemon.data_dir, tmp_path, asked)()).out.split() == ["watermelon"]
+    asked["COMP_WORDS"] = f"wyolo stop {job.id}"
+    assert str(job.id) in (await Wyolo(shared_daemon.data_dir, tmp_path, asked)()).out.split()
+
+
+async def test_a_wrong_key_is_called_so(shared_daemon: Daemon, broker: Client, tmp_path: Path) -> None:
+    del broker
+    stranger = Wyolo(tmp_path / "none", tmp_path, {"WYOLO_URL": shared_daemon.url, "WYOLO_KEY": "wrong"})
+    assert "WYOLO_KEY" in (await stranger("jobs", expect=3)).err
+    known = Wyolo(tmp_path / "none", tmp_path, {"WYOLO_URL": shared_daemon.url, "WYOLO_KEY": shared_daemon.key})
+    await known("jobs")

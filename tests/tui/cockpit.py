@@ -1,0 +1,111 @@
+"""The cockpit in a test: a frozen clock, UTC, the fake fleet, and conditions to wait for."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC
+from pathlib import Path
+
+from textual import events
+from textual.pilot import Pilot
+
+from tests.tui.fake_link import NOW, FakeLink, connected
+from tests.waiting import until
+from wyolo_tui.app import Options, WyoloApp
+from wyolo_tui.screens.jobs import JobsScreen
+from wyolo_tui.widgets.jobs_table import JobsTable
+
+NOWHERE = Path("/nonexistent")
+
+
+def app_of(
+    link: FakeLink, *, theme: str | None = None, unicode: bool = True, notice: str = "", config_dir: Path = NOWHERE
+) -> WyoloApp:
+    options = Options(
+        unicode=unicode,
+        theme=theme,
+        notice=notice,
+        address=link.address,
+        now=lambda: NOW,
+        zone=UTC,
+        config_dir=config_dir,
+    )
+    return WyoloApp(connected(link), options)
+
+
+class Cockpit:
+    """A running cockpit and the keys to drive it."""
+
+    def __init__(self, app: WyoloApp, pilot: Pilot[None], link: FakeLink) -> None:
+        self.app, self.pilot, self.link = app, pilot, link
+
+    @property
+    def jobs(self) -> JobsScreen:
+        page = self.app.page
+        assert isinstance(page, JobsScreen)
+        return page
+
+    @property
+    def table(self) -> JobsTable:
+        return self.jobs.table
+
+    @property
+    def words(self) -> str:
+        """What the screen shows, as text."""
+        return text_of(self.app)
+
+    @property
+    def toasts(self) -> list[str]:
+        return [notification.message for notification in self.app._notifications]  # pyright: ignore[reportPrivateUsage]
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        """Into the line that has the focus, at once as a paste does: key by key takes a test seconds."""
+        focused = self.app.focused
+        assert focused is not None
+        focused.post_message(events.Paste(text))
+        await self.pilot.pause()
+
+    async def until(self, probe: Callable[[], object], what: str = "") -> None:
+        await until(probe, 10.0, what)
+
+    async def shows(self, text: str) -> None:
+        """Waits until the screen says this."""
+        await until(lambda: text in self.words, 10.0, f"{text!r} on the screen:\n{self.words}")
+
+    async def on(self, job_id: int) -> None:
+        """Put the cursor on a job, and wait for its details."""
+        self.table.select(job_id)
+        detail = self.jobs.detail
+        await until(lambda: detail.job is not None and detail.job.id == job_id, 10.0, f"details of {job_id}")
+
+    def asked(self, verb: str) -> list[tuple[object, ...]]:
+        """The arguments of each call of the client's method."""
+        return [arguments for name, arguments in self.link.calls if name == verb]
+
+
+@asynccontextmanager
+async def cockpit(
+    link: FakeLink | None = None,
+    size: tuple[int, int] = (120, 40),
+    *,
+    theme: str | None = None,
+    unicode: bool = True,
+    config_dir: Path = NOWHERE,
+) -> AsyncGenerator[Cockpit]:
+    """Opened and loaded."""
+    link = link or FakeLink()
+    app = app_of(link, theme=theme, unicode=unicode, config_dir=config_dir)
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: app.board.loaded or link.out, 10.0, "a snapshot")
+        if link.held:
+            await until(lambda: link.out or app.link_state.up, 10.0, "a link")
+        await pilot.pause()
+        yield Cockpit(app, pilot, link)
+
+
+def text_of(app: WyoloApp) -> str:
+    width, height = app.size
+    strips = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
+    return "\n".join(strip.text[:width] for strip in strips[:height])

@@ -1,0 +1,88 @@
+"""The curves pane: charts of what a training measured, by keys zoomed, smoothed, compared and read."""
+
+from broker.protocol.event import EpochDone
+from tests.tui.cockpit import Cockpit, cockpit
+from tests.tui.fake_link import NOW
+from wyolo_tui.widgets.curves_view import CurvesView
+
+
+async def opened(tui: Cockpit, job_id: int = 41) -> CurvesView:
+    await tui.on(job_id)
+    await tui.press("m")
+    await tui.until(lambda: tui.jobs.detail.curves is not None)
+    curves = tui.jobs.detail.curves
+    assert curves is not None
+    await tui.until(lambda: curves.table is not None)
+    await tui.shows("box loss")
+    return curves
+
+
+async def test_metrics_and_losses_have_their_charts_with_values() -> None:
+    async with cockpit() as tui:
+        await opened(tui)
+        await tui.shows("mAP50 0.")
+        await tui.shows("train 1.")
+        await tui.until(lambda: any("\u2800" < char <= "\u28ff" for char in tui.words), "a line in braille")
+
+
+async def test_enter_shows_one_chart_alone_and_arrows_choose_it() -> None:
+    async with cockpit() as tui:
+        await opened(tui)
+        await tui.press("right", "enter")
+        await tui.until(lambda: "metrics" not in tui.words and "box loss" in tui.words)
+        await tui.press("right")
+        await tui.shows("cls loss")
+        await tui.press("enter")
+        await tui.shows("chart 3 of 5")
+
+
+async def test_scrubbing_reads_the_values_of_an_epoch() -> None:
+    async with cockpit() as tui:
+        await opened(tui)
+        await tui.press("left_curly_bracket", "left_curly_bracket")
+        await tui.shows("values of epoch 36")
+        await tui.press("right_curly_bracket", "right_curly_bracket")
+        await tui.until(lambda: "values of" not in tui.words)
+
+
+async def test_log_axis_smoothing_and_time_are_said() -> None:
+    async with cockpit() as tui:
+        await opened(tui)
+        await tui.press("y", "S", "a")
+        await tui.shows("log axis  smoothed 0.6  by minutes")
+
+
+async def test_a_pinned_run_stays_under_the_next_one() -> None:
+    async with cockpit() as tui:
+        curves = await opened(tui)
+        await tui.press("b")
+        await tui.shows("pinned #41")
+        await tui.on(40)
+        await tui.until(lambda: curves.table is not None and curves.table.job_id == 40)
+        await tui.shows("pinned #41")
+
+
+async def test_a_new_epoch_is_added_without_reading_all_again() -> None:
+    async with cockpit() as tui:
+        curves = await opened(tui)
+        asked = len(tui.asked("metrics"))
+        tui.link.put(
+            EpochDone(at=NOW, seq=101, job_id=41, attempt=1, epoch=38, seconds=80, values={"train/box_loss": 0.125})
+        )
+        await tui.until(lambda: curves.table is not None and curves.table.epochs[-1] == 38)
+        await tui.shows("train 0.125")
+        assert len(tui.asked("metrics")) == asked
+
+
+async def test_a_command_says_that_it_has_no_curves() -> None:
+    async with cockpit() as tui:
+        await tui.on(49)
+        await tui.press("m")
+        await tui.shows("a command has no curves")
+
+
+async def test_where_there_is_room_the_log_is_under_the_curves() -> None:
+    async with cockpit(size=(200, 60)) as tui:
+        await tui.on(41)
+        await tui.shows("box loss")
+        await tui.shows("GPU_mem")

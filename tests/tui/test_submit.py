@@ -1,0 +1,115 @@
+"""The submit form: checked as one types, with findings on their lines, and the same as a command line."""
+
+from pathlib import Path
+
+from broker.protocol.api import SubmitRequest
+from broker.protocol.job import Priority
+from tests.tui.cockpit import Cockpit, cockpit
+from wyolo_tui.screens.submit import SubmitDialog
+from wyolo_tui.widgets.yaml_editor import YamlEditor
+
+
+def editor(tui: Cockpit) -> YamlEditor:
+    return tui.app.screen.query_one(YamlEditor)
+
+
+def sent(tui: Cockpit, what: str = "submit") -> SubmitRequest:
+    request = tui.asked(what)[-1][-1]
+    assert isinstance(request, SubmitRequest)
+    return request
+
+
+async def test_what_would_run_and_when_is_said_before_it_is_sent() -> None:
+    async with cockpit() as tui:
+        await tui.press("n")
+        await tui.shows("would run yolov8n.pt for 50 epochs at 640 px, batch 16")
+        await tui.shows("starts after 3 jobs")
+        await tui.shows("$ wyolo submit job.yaml")
+
+
+async def test_an_error_is_shown_with_its_line_and_nothing_can_be_sent() -> None:
+    async with cockpit() as tui:
+        await tui.press("n")
+        editor(tui).text = "model: yolov8n.pt\ntrain:\n  epoks: 3\n"
+        await tui.shows("error line 3, column 3: unknown key train.epoks")
+        await tui.shows("did you mean epochs?")
+        await tui.press("ctrl+s")
+        await tui.until(lambda: any("not yet" in toast for toast in tui.toasts))
+        assert not tui.asked("submit")
+
+
+async def test_a_job_is_submitted_and_the_cursor_goes_to_it() -> None:
+    async with cockpit() as tui:
+        await tui.press("n")
+        await tui.shows("would run")
+        await tui.press("ctrl+g", "ctrl+l")
+        await tui.shows("$ wyolo submit job.yaml --priority high --hold")
+        await tui.until(lambda: tui.app.screen._checked is not None)  # pyright: ignore
+        await tui.press("ctrl+s")
+        await tui.until(lambda: tui.asked("submit"))
+        assert sent(tui).priority is Priority.HIGH and sent(tui).hold
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 51)
+
+
+async def test_a_file_is_read_and_its_folder_is_where_paths_begin(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: yolov8m.pt\ntrain: {epochs: 3}\n")
+    async with cockpit() as tui:
+        await tui.press("colon")
+        await tui.type(f"submit {path}")
+        await tui.press("enter")
+        await tui.shows("yolov8m.pt")
+        await tui.shows("would run")
+        await tui.press("ctrl+s")
+        await tui.until(lambda: tui.asked("submit"))
+        assert sent(tui).base_dir == str(tmp_path)
+        assert sent(tui).config == path.read_text()
+
+
+async def test_a_file_that_is_not_there_says_so() -> None:
+    async with cockpit() as tui:
+        await tui.press("colon")
+        await tui.type("submit /nonexistent/job.yaml")
+        await tui.press("enter")
+        await tui.until(lambda: any("No such file" in toast for toast in tui.toasts))
+
+
+async def test_clone_begins_with_the_configuration_of_the_job() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press("c")
+        await tui.until(lambda: isinstance(tui.app.screen, SubmitDialog))
+        assert "optimizer: AdamW" in editor(tui).text
+        assert "New job, from 41" in tui.words
+
+
+async def test_edit_changes_a_job_that_waits_and_refuses_one_that_runs() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press("e")
+        await tui.until(lambda: any("has started" in toast for toast in tui.toasts))
+        await tui.on(47)
+        await tui.press("e")
+        await tui.shows("Edit job 47")
+        await tui.shows("would run")
+        await tui.press("ctrl+s")
+        await tui.until(lambda: tui.asked("edit"))
+        assert tui.asked("edit")[0][0] == 47
+
+
+async def test_pasted_yaml_fills_the_editor() -> None:
+    async with cockpit() as tui:
+        tui.app.copy_to_clipboard("model: yolov8l.pt\ntrain:\n  epochs: 9\n")
+        await tui.press("N")
+        await tui.until(lambda: isinstance(tui.app.screen, SubmitDialog))
+        assert "yolov8l.pt" in editor(tui).text
+
+
+async def test_the_file_picker_opens_and_escape_leaves_the_form_as_it_was() -> None:
+    async with cockpit() as tui:
+        await tui.press("n")
+        await tui.shows("would run")
+        await tui.press("ctrl+o")
+        await tui.shows("Open a configuration")
+        await tui.press("escape")
+        await tui.shows("would run")

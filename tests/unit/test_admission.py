@@ -1,0 +1,176 @@
+"""What becomes of a submission before it is queued: read, completed, checked; and what is said about it."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.admission.admission import Admission
+from broker.admission.checks import default_name, unstartable
+from broker.admission.reading import written
+from broker.errors import BadInput
+from broker.protocol import legacy
+from broker.protocol.api import ErrorCode, SubmitRequest
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources, TrainWork
+from broker.settings import Settings
+
+TRAIN = TrainWork(model="yolov8n.yaml", task="detect", args={"data": "coco8.yaml", "epochs": 3})
+COMMAND = CommandWork(argv=["/bin/true"])
+
+Make = Callable[..., Admission]
+
+
+@pytest.fixture
+async def admission() -> AsyncIterator[Make]:
+    made: list[Admission] = []
+
+    def make(**settings: Any) -> Admission:
+        made.append(Admission(Settings.model_validate({"nodes": [{"name": "local"}, {"name": "big"}], **settings})))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+SPECS = [
+    JobSpec(work=TRAIN, name="fruit", user="ana", task_id="t", priority=Priority.HIGH, metadata={"author": "ana"}),
+    JobSpec(
+        work=TrainWork(model="rtdetr-l.pt", family="rtdetr", task="detect", args={"data": "/d/data.yaml"}), name="r"
+    ),
+    JobSpec(work=TRAIN.model_copy(update={"val": {"conf": 0.1}, "sweep": {"n_trials": 3}}), name="x"),
+    JobSpec(work=COMMAND, name="c", resources=Resources(cpus=2.5, memory_mib=512, node="big")),
+    JobSpec(work=CommandWork(argv=["python", "-c", "print('a b')"], cwd="/tmp", env={"A": "1"}), name="c"),
+    JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(count=0))),
+    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2))),
+    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[0, 3]))),
+    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[1]))),
+    JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(memory_fraction=0.5, required=True))),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
+def test_a_spec_written_out_reads_as_itself(spec: JobSpec) -> None:
+    assert legacy.read(written(spec), {}).spec == spec
+
+
+async def test_an_edit_says_only_what_changes(admission: Make) -> None:
+    base = JobSpec(work=TRAIN, name="fruit", user="ana", trial_number=4)
+    request = SubmitRequest(set={"train.epochs": 9, "resources.cpus": 2}, priority=Priority.LOW)
+    edited = (await admission().read(request, base)).required()
+    assert isinstance(edited.work, TrainWork)
+    assert edited.work.args == {"data": "coco8.yaml", "epochs": 9}
+    assert (edited.name, edited.user, edited.trial_number) == ("fruit", "ana", 4)
+    assert (edited.priority, edited.resources.cpus) == (Priority.LOW, 2)
+
+
+async def test_a_name_that_was_made_is_made_again_when_the_work_changes(admission: Make) -> None:
+    base = (await admission().read(SubmitRequest(spec=JobSpec(work=TRAIN)))).required()
+    assert base.name == "yolov8n coco8"
+    edited = (await admission().read(SubmitRequest(set={"model": "yolov8s.yaml"}), base)).required()
+    assert edited.name == "yolov8s coco8"
+
+
+async def test_a_spec_is_checked_as_a_configuration_is(admission: Make) -> None:
+    work = TrainWork(model="yolov8n.pt", args={"data": "coco8.yaml", "epochz": 3})
+    refused = await admission().read(SubmitRequest(spec=JobSpec(work=work)))
+    assert refused.spec is None
+    assert [(f.where, f.hint) for f in refused.findings] == [("train.epochz", "did you mean `epochs`?")]
+    work = TrainWork(model="https://example.org/model.pt", args={"data": "coco8.yaml"})
+    assert (await admission().read(SubmitRequest(spec=JobSpec(work=work)))).spec is None
+
+
+async def test_data_that_is_not_there_is_bad_data(admission: Make, tmp_path: Path) -> None:
+    request = SubmitRequest(config="model: yolov8n.pt\ntrain: {data: data.yaml}\n", base_dir=str(tmp_path))
+    refused = await admission().read(request)
+    assert (refused.spec, refused.code) == (None, ErrorCode.BAD_DATA)
+    with pytest.raises(BadInput, match=r"there is no .*data\.yaml"):
+        refused.required()
+    assert (await admission(preflight=False).read(request)).spec is not None
+
+
+async def test_prefixes_are_mapped_to_where_they_are_here(admission: Make) -> None:
+    request = SubmitRequest(config="model: yolov8n.pt\ntrain: {data: /datasets/fruit/data.yaml}\n")
+    spec = (await admission(preflight=False, path_map={"/datasets": "/mnt"}).read(request)).required()
+    assert isinstance(spec.work, TrainWork) and spec.work.args["data"] == "/mnt/fruit/data.yaml"
+    assert spec.name == "yolov8n fruit"
+
+
+async def test_paths_may_not_leave_the_allowed_folders_by_a_link_or_by_dots(admission: Make, tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret"
+    allowed.mkdir()
+    secret.mkdir()
+    (secret / "images").mkdir()
+    (secret / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    (allowed / "link").symlink_to(secret)
+    (allowed / "sly.yaml").write_text(f"path: {secret}\ntrain: images\nval: images\nnames: [a]\n")
+    gate = admission(allowed_roots=[allowed])
+    for data in ("../secret/data.yaml", "link/data.yaml", str(secret / "data.yaml"), "sly.yaml"):
+        config = f"model: yolov8n.pt\ntrain: {{data: {data}}}\n"
+        refused = await gate.read(SubmitRequest(config=config, base_dir=str(allowed)))
+        assert refused.spec is None
+        assert any("outside the allowed folders" in finding.message for finding in refused.findings), data
+
+
+async def test_who_asks_is_the_user_where_nobody_is_named(admission: Make) -> None:
+    gate = admission()
+    assert (await gate.read(SubmitRequest(spec=JobSpec(work=COMMAND)), by="ana")).required().user == "ana"
+    assert (await gate.read(SubmitRequest(spec=JobSpec(work=COMMAND, user="bo")), by="ana")).required().user == "bo"
+
+
+async def test_names_that_would_control_a_terminal_are_made_harmless(admission: Make) -> None:
+    spec = (await admission().read(SubmitRequest(spec=JobSpec(work=COMMAND), name="a\x1b]0;b\x07c\u202e"))).required()
+    assert spec.name.isprintable()
+
+
+async def test_a_name_that_is_too_long_is_refused(admission: Make) -> None:
+    refused = await admission().read(SubmitRequest(spec=JobSpec(work=COMMAND), name="x" * 201))
+    assert [finding.where for finding in refused.findings] == ["name"]
+
+
+async def test_a_program_that_appears_is_found_at_once(admission: Make, tmp_path: Path) -> None:
+    program = tmp_path / "run"
+    request = SubmitRequest(spec=JobSpec(work=CommandWork(argv=[str(program)])))
+    gate = admission()
+    assert (await gate.read(request)).spec is None
+    program.write_text("#!/bin/sh\n")
+    assert "not executable" in (await gate.read(request)).findings[0].message
+    program.chmod(0o755)
+    assert (await gate.read(request)).spec is not None
+
+
+@pytest.mark.parametrize(
+    ("program", "cwd", "path", "said"),
+    [
+        ("true", None, None, None),
+        ("true", None, "/nowhere", "no program `true`"),
+        ("./run", None, None, "relative path"),
+        ("bin/true", "/", None, None),
+        ("true", "/nowhere", None, "no folder"),
+        ("/etc", None, None, "no file"),
+    ],
+)
+def test_why_a_command_could_not_start(program: str, cwd: str | None, path: str | None, said: str | None) -> None:
+    found = unstartable(program, cwd, path)
+    assert (found is None) == (said is None)
+    assert said is None or (found is not None and said in found.message)
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["/usr/bin/python", "prep.py"], "python prep.py"),
+        (["a", "b", "c", "d", "e"], "a b c d"),
+        (["sh", "-c", "x" * 100], "sh -c " + "x" * 53 + "…"),
+    ],
+)
+def test_a_command_is_called_by_its_words(argv: list[str], name: str) -> None:
+    assert default_name(JobSpec(work=CommandWork(argv=argv))) == name
+
+
+async def test_warnings_go_with_the_job(admission: Make) -> None:
+    config = "model: yolov8n.pt\nmlflow: {}\ntrain: {data: coco8.yaml}\n"
+    admitted = await admission().read(SubmitRequest(config=config))
+    assert admitted.required()
+    assert len(admitted.warnings) == 1 and admitted.warnings[0].startswith("mlflow")

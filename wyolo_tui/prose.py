@@ -1,0 +1,137 @@
+"""What is read about a job, as lines of cells: its headline, configuration, audit trail and log. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime, tzinfo
+
+from broker.protocol.event import AuditEntry
+from broker.protocol.job import ACTIVE, FINAL, WAITING, Job, JobState, Priority
+from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duration, plain, why
+
+
+def headline(job: Job, now: datetime) -> list[Cell]:
+    """Two or three lines over a job's tabs: what it does, when, and why it waits or ended."""
+    lines = [_what(job), [*_when(job, now), *_how_well(job)]]
+    text, role = why(job)
+    return [*lines, [(text, role if role != "dim" else "")]] if text else lines
+
+
+def _what(job: Job) -> Cell:
+    cell: Cell = [(f"{plain(job.model) or job.kind}", "accent")]
+    if job.task:
+        cell += [(f" {job.task}", "dim")]
+    if job.data:
+        cell += [(" on ", "dim"), (plain(job.data.rsplit("/", 1)[-1] or job.data), "")]
+    if job.user:
+        cell += [(" by ", "dim"), (plain(job.user), "")]
+    if job.priority is not Priority.NORMAL:
+        cell += [(f" {job.priority.value} priority", "warn" if job.priority is Priority.HIGH else "dim")]
+    return cell
+
+
+def _when(job: Job, now: datetime) -> Cell:
+    if job.state in ACTIVE and job.started_at:
+        cell: Cell = [("running for ", "dim"), (duration((now - job.started_at).total_seconds()), "")]
+        return [*cell, ("   left ", "dim"), (duration(job.eta_s), "")] if job.eta_s is not None else cell
+    if job.state in FINAL and job.ended_at:
+        cell = [("ended ", "dim"), (f"{ago(job.ended_at, now)} ago", "")]
+        if job.started_at:
+            cell += [(" after ", "dim"), (duration((job.ended_at - job.started_at).total_seconds()), "")]
+        return cell
+    if job.state in WAITING:
+        return [("waiting for ", "dim"), (ago(job.queued_at or job.submitted_at, now) or "0s", "")]
+    return []
+
+
+def _how_well(job: Job) -> Cell:
+    cell: Cell = []
+    if job.best_fitness is not None:
+        cell += [("   best ", "dim"), (f"{job.best_fitness:.4f}", "good")]
+        if job.best_epoch:
+            cell += [(f" at epoch {job.best_epoch}", "dim")]
+    if job.fence > 1:
+        cell += [(f"   attempt {job.fence}", "dim")]
+    return cell
+
+
+def log_role(text: str) -> str:
+    """How a log line reads at a glance."""
+    if looks_like_error(text):
+        return "bad"
+    low = text.lower()
+    if "warn" in low:
+        return "warn"
+    return ""
+
+
+_ERRORS = ("error", "traceback", "exception", "failed", "fatal", "critical", "killed", "out of memory", "nan loss")
+
+
+def looks_like_error(text: str) -> bool:
+    low = text.lower()
+    return any(word in low for word in _ERRORS)
+
+
+def yaml_lines(text: str) -> Iterable[Cell]:
+    """YAML with keys, numbers, words and text told apart: as much of it as our own dump writes."""
+    for line in text.splitlines():
+        yield yaml_cell(plain(line))
+
+
+def yaml_cell(line: str) -> Cell:
+    """One line; its parts put together are the line."""
+    stripped = line.lstrip()
+    indent = line[: len(line) - len(stripped)]
+    if stripped.startswith("#"):
+        return [(line, "dim")]
+    dash = ""
+    while stripped.startswith("- "):
+        dash, stripped = dash + "- ", stripped[2:]
+    key, colon, rest = stripped.partition(":")
+    if colon and (not rest or rest.startswith(" ")) and not key.startswith(("'", '"', "[", "{")):
+        return [(indent + dash, "dim"), (key, "yaml.key"), (":", "dim"), (rest, _scalar_role(rest.strip()))]
+    return [(indent + dash, "dim"), (stripped, _scalar_role(stripped.strip()))]
+
+
+def _scalar_role(text: str) -> str:
+    if text.lower() in ("true", "false", "null", "~"):
+        return "yaml.word"
+    try:
+        float(text)
+    except ValueError:
+        return "yaml.text"
+    return "yaml.number"
+
+
+def config_lines(job: Job) -> list[Cell]:
+    """The effective configuration, with what was changed on the way in."""
+    import yaml
+
+    if job.spec is None:
+        return []
+    head: list[Cell] = [[(plain(warning), "warn")] for warning in job.warnings]
+    spec = job.spec.model_dump(mode="json", exclude_defaults=True)
+    work = job.spec.work.model_dump(mode="json", exclude_defaults=True)
+    spec["work"] = {"kind": job.spec.work.kind, **work}
+    text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=1000)
+    return [*head, *([[("", "")]] if head else []), *yaml_lines(text)]
+
+
+def audit_line(entry: AuditEntry, now: datetime, zone: tzinfo | None, glyphs: Glyphs, with_job: bool = False) -> Cell:
+    """'14:02:11  run      starting → running  by ana  ...'."""
+    cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint")]
+    if with_job:
+        cell.append((f"{entry.job_id if entry.job_id is not None else '':>5}  ", "dim"))
+    cell.append((f"{plain(entry.verb):<10} ", "accent"))
+    if entry.to_state is not None:
+        if entry.from_state is not None:
+            cell.append((f"{entry.from_state.value} {glyphs.arrow} ", "dim"))
+        cell.append((f"{glyphs.states[entry.to_state]} {entry.to_state.value}", f"state.{entry.to_state.value}"))
+        cell.append(("  ", ""))
+    if entry.attempt:
+        cell.append((f"attempt {entry.attempt}  ", "dim"))
+    if entry.by:
+        cell.append((f"by {plain(entry.by)}  ", "dim"))
+    reason = REASONS.get(entry.reason, "") if entry.reason else ""
+    words = ": ".join(part for part in (reason, plain(entry.message)) if part)
+    cell.append((words, "bad" if entry.to_state is JobState.FAILED else ""))
+    return cell
