@@ -101,7 +101,7 @@ _KNOWN: tuple[tuple[str, type[SandboxError]], ...] = (
     (r"client version .* is too (old|new)|requires API version", OldEngine),
     (
         r"pull access denied|manifest (for .* not found|unknown)|no such image|registry|failed to resolve|"
-        r"lookup .*: |requested access to the resource is denied",
+        r"lookup .*: |Get \"https?:|dial tcp|requested access to the resource is denied",
         NoImage,
     ),
 )
@@ -125,8 +125,8 @@ def told(doing: str, where: str) -> Generator[None]:
 def _away(error: BaseException, doing: str, where: str) -> SandboxError:
     below = list(_causes(error))
     for cause in below:
-        if isinstance(cause, ssl.SSLError):
-            said = getattr(cause, "verify_message", "") or cause.reason or cause
+        if isinstance(cause, ssl.SSLError | aiohttp.ClientConnectorCertificateError):
+            said = getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or cause
             return WrongCertificate(f"cannot {doing}: {where} and this side do not trust each other ({said})")
         if isinstance(cause, PermissionError):
             return EngineAway(

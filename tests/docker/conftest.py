@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
+
+ROOM = 8 * 2**30  # bytes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +21,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("docker"))
 
 
+def _folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """In memory where there is room: unpacking images is all waiting for the disk."""
+    memory = Path("/dev/shm")
+    room = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
+    if room > ROOM:
+        return Path(tempfile.mkdtemp(prefix=f"wyolo-{name}-", dir=memory))
+    return tmp_path_factory.mktemp(name)
+
+
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
     """With the image busybox."""
@@ -24,7 +37,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
         if os.environ.get("WYOLO_CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    daemon = HostDaemon(tmp_path_factory.mktemp("host"))
+    daemon = HostDaemon(_folder(tmp_path_factory, "host"))
     try:
         daemon.start()
         daemon.import_busybox()
@@ -37,7 +50,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
 @pytest.fixture(scope="session")
 def debian(host: HostDaemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The tree of a Debian with dockerd on it."""
-    folder = tmp_path_factory.mktemp("debian")
+    folder = _folder(tmp_path_factory, "debian")
     try:
         yield debian_tree(folder)
     finally:
