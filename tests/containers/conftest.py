@@ -1,19 +1,15 @@
-import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers.dockerd import Dockerd, missing
+from tests.containers.dockerd import Dockerd, skip_without_docker
 from tests.containers.node import Node
 
 
 def _made() -> Iterator[Dockerd]:
-    if why := missing():
-        if os.environ.get("WYOLO_CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+    skip_without_docker()
     daemon = Dockerd(Path(tempfile.mkdtemp(prefix="dockerd-")))  # sockets lie deep in it, and their paths have an end
     try:
         daemon.start().import_busybox()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from tests.waiting import until_sync
 
 START_S, END_S = 60.0, 30.0
@@ -21,8 +23,20 @@ def missing() -> str:
     """Why no daemon can be started here; '' where one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a Docker daemon needs root"
-    absent = [program for program in ("dockerd", "docker", "unshare", "busybox") if shutil.which(program) is None]
+    absent = [
+        program
+        for program in ("dockerd", "docker", "unshare", "nsenter", "ip", "busybox")
+        if shutil.which(program) is None
+    ]
     return f"not installed: {', '.join(absent)} (Debian: docker.io, busybox-static)" if absent else ""
+
+
+def skip_without_docker() -> None:
+    """Under CI it is no reason to skip."""
+    if why := missing():
+        if os.environ.get("WYOLO_CI"):
+            pytest.fail(why)
+        pytest.skip(why)
 
 
 class Dockerd:
@@ -46,7 +60,8 @@ class Dockerd:
         shutil.rmtree(self.directory / "exec" / "containerd", ignore_errors=True)  # of a life before this one
         (self.directory / "pid").unlink(missing_ok=True)
         command = [
-            *("unshare", "--net", "dockerd", "--data-root", str(self.directory / data)),
+            *("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", "dockerd"),
+            *("--data-root", str(self.directory / data)),
             *("--exec-root", str(self.directory / "exec"), "--pidfile", str(self.directory / "pid")),
             *("--host", self.url, "--bridge", "none", "--iptables=false", *self._flags),
         ]

@@ -1,7 +1,7 @@
 """A DockerEngine on a real daemon and what tests ask of it, without a broker around it."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +17,10 @@ from tests.containers.dockerd import IMAGE, Dockerd
 class Node:
     """`renew` is what another broker on the same directory sees."""
 
-    def __init__(self, dockerd: Dockerd, jobs: Path, **template: Any) -> None:
+    def __init__(self, dockerd: Dockerd, jobs: Path, link: Callable[[], Link] | None = None, **template: Any) -> None:
         self.dockerd = dockerd
         self.jobs = jobs
+        self._link = link or (lambda: Link("box", dockerd.url))
         self.broker_id = secrets.token_hex(8)
         self._template: dict[str, Any] = {"image": IMAGE, "user": "65534:65534", "shm_mib": 16, **template}
         self._jobs = secrets.randbelow(10**9)  # names are one daemon's, for all brokers
@@ -59,7 +60,7 @@ class Node:
             self.dockerd.docker("rm", "--force", "--volumes", *left, check=False)
 
     def _engine(self) -> DockerEngine:
-        link = Link("box", self.dockerd.url)
+        link = self._link()
         return DockerEngine(self.broker_id, link, Template(**self._template), jobs_dir=self.jobs, usage=Usage(link))
 
 
