@@ -3,17 +3,19 @@
 An image says in a label what it was built from, so that it is built again only when that has changed.
 """
 
-import gzip
+import asyncio
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
+import tempfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from dind.engine import Engine, Progress, Step
 from dind.errors import BuildFailed, EngineRefused, NoImage, told
@@ -31,29 +33,34 @@ class Recipe:
 
     tag: str
     dockerfile: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes | Path]
     arguments: Mapping[str, str]
+    proxies: Mapping[str, str] = field(default_factory=dict[str, str])  # HTTP_PROXY and such: never kept in the image
 
-    @property
     def digest(self) -> str:
-        """Of it all. Equal recipes make equal images, as far as the network lets them."""
+        """Of it all, but for the proxies. Equal recipes make equal images, as far as the network lets them."""
         digest = hashlib.sha256(json.dumps(sorted(self.arguments.items())).encode())
-        for name, data in self._everything():
-            digest.update(f"{name}:{len(data)}:".encode() + data)
+        for name, source in self._everything():
+            with _opened(source) as data:
+                digest.update(f"{name}:{hashlib.file_digest(data, 'sha256').hexdigest()}:".encode())
         return digest.hexdigest()[:16]
 
-    def packed(self) -> bytes:
-        """The compressed tar that a daemon builds it from."""
-        packed = io.BytesIO()
-        with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-            for name, data in self._everything():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(data), 0o644
-                tar.addfile(entry, io.BytesIO(data))
-        return packed.getvalue()
+    def pack(self, into: IO[bytes]) -> None:
+        """The tar that a daemon builds it from."""
+        with tarfile.open(fileobj=into, mode="w") as tar:
+            for name, source in self._everything():
+                with _opened(source) as data:
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mode = data.seek(0, os.SEEK_END), 0o644
+                    data.seek(0)
+                    tar.addfile(entry, data)
 
-    def _everything(self) -> list[tuple[str, bytes]]:
-        return sorted({**self.files, "Dockerfile": (HERE / self.dockerfile).read_bytes()}.items())
+    def _everything(self) -> list[tuple[str, bytes | Path]]:
+        return sorted({**self.files, "Dockerfile": HERE / self.dockerfile}.items())
+
+
+def _opened(source: bytes | Path) -> io.BytesIO | io.BufferedReader:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 async def inspect(engine: Engine, image: str) -> dict[str, Any] | None:
@@ -74,14 +81,16 @@ async def build(engine: Engine, recipe: Recipe, progress: Progress, *, afresh: b
     said = deque[str](maxlen=_LAST_WORDS)
     progress(Step(tag, "building", 0.0))
     try:
-        with told(f"build {tag}", engine.where):
+        with told(f"build {tag}", engine.where), tempfile.TemporaryFile() as packed:
+            await asyncio.to_thread(recipe.pack, packed)
+            packed.seek(0)
             async for line in engine.docker.images.build(
-                fileobj=io.BytesIO(recipe.packed()),
-                encoding="gzip",
+                fileobj=packed,
+                encoding="identity",
                 tag=tag,
                 nocache=afresh,
-                buildargs=recipe.arguments,
-                labels={CONTEXT_LABEL: recipe.digest, BASE_LABEL: base},
+                buildargs={**recipe.arguments, **recipe.proxies},
+                labels={CONTEXT_LABEL: recipe.digest(), BASE_LABEL: base},
                 stream=True,
             ):
                 _tell(tag, line, said, progress)

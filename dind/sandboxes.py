@@ -63,12 +63,12 @@ async def ensure_image(
     `base`: what it is built on; None: what it was built on, docker:dind for a new one.
     """
     found = await build.inspect(engine, image) or {}
-    files = {"entrypoint.sh": (build.HERE / "entrypoint.sh").read_bytes()}
+    files = {"entrypoint.sh": build.HERE / "entrypoint.sh"}
     on = base or build.label(found, build.BASE_LABEL) or DEFAULT_BASE
     recipe = build.Recipe(image, DOCKERFILE, files, {"BASE": on})
     if found and not afresh:
         made_of = build.label(found, build.CONTEXT_LABEL)
-        if made_of in {"", recipe.digest}:  # somebody else's is taken as it is
+        if made_of in {"", recipe.digest()}:  # somebody else's is taken as it is
             return str(found["Id"])
     return str((await build.build(engine, recipe, progress, afresh=afresh))["Id"])
 

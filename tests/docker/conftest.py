@@ -3,12 +3,15 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from dind import sandboxes
+from dind.engine import Engine, connected, silent
+from dind.home import Home
 from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
 
 ROOM = 8 * 2**30  # bytes
@@ -62,3 +65,17 @@ def sandbox_base(host: HostDaemon, debian: Path) -> str:
     """The image that sandboxes are built on."""
     host.import_tree(debian, SANDBOX_BASE)
     return SANDBOX_BASE
+
+
+@pytest.fixture
+async def engine(host: HostDaemon) -> AsyncIterator[Engine]:
+    async with connected(host.url) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def home(engine: Engine, tmp_path: Path) -> AsyncIterator[Home]:
+    """A data directory; what was raised from it is removed after the test."""
+    home = Home(tmp_path / "data")
+    yield home
+    await sandboxes.down(engine, home, [home.sandbox(name) for name in home.names()], silent, force=True, volumes=True)
