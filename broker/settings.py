@@ -52,6 +52,9 @@ class NodeSettings(BaseModel):
         description="docker: the daemon, by unix://, tcp:// (with `tls`) or ssh://",
     )
     tls: Path | None = Field(default=None, description="docker, tcp://: folder with ca.pem, cert.pem and key.pem")
+    ssh_config: Path | None = Field(
+        default=None, description="docker, ssh://: configuration file for ssh; none = this user's own"
+    )
     image: str = Field(default="wyolo-trainer", min_length=1, description="docker: image of the jobs' containers")
     python: str = Field(default="python3", min_length=1, description="docker: the image's Python that has Ultralytics")
     user: str = Field(

@@ -16,6 +16,7 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from broker.engines.docker_errors import Refused, unreachable
+from broker.engines.docker_ssh import Tunnel
 from broker.errors import EngineError, EngineUnreachable
 
 QUICK_S = 10.0  # for questions
@@ -27,13 +28,14 @@ _FROM_ABOVE = frozenset({502, 503, 504})  # a proxy's words, not the daemon's
 
 
 class Link:
-    """Opened by the first call, in a running loop. `url`: unix://, or tcp:// with `tls`, a folder with ca.pem, cert.pem
-    and key.pem."""
+    """Opened by the first call, in a running loop. `url`: unix://, tcp:// with `tls`, a folder with ca.pem, cert.pem
+    and key.pem, or ssh:// with `ssh_config`, where it is not the user's own."""
 
-    def __init__(self, node: str, url: str, tls: Path | None = None) -> None:
+    def __init__(self, node: str, url: str, tls: Path | None = None, ssh_config: Path | None = None) -> None:
         self.node = node
         self._url = url
         self._tls = tls
+        self._tunnel = Tunnel(node, url, ssh_config) if url.startswith("ssh://") else None
         self._docker: Docker | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._root = ""
@@ -45,6 +47,8 @@ class Link:
             docker, self._docker = self._docker, None
             await docker.close()
             await docker.connector.close()
+        if self._tunnel is not None:
+            await self._tunnel.close()
 
     # --- who answers ---
 
@@ -197,6 +201,8 @@ class Link:
             raise unreachable(self.node, error) from error
 
     async def _opened(self) -> Docker:
+        if self._tunnel is not None:
+            await self._tunnel.ready()
         if self._docker is None:
             self._docker = self._open()
         if self._docker.api_version == "auto":
@@ -213,9 +219,11 @@ class Link:
 
     def _open(self) -> Docker:
         scheme, _, address = self._url.partition("://")
-        if scheme == "unix":
-            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(f"/{address.lstrip('/')}", limit=0)
-            url = "unix://localhost"  # the connector knows where
+        url = "unix://localhost"  # the connector knows where
+        if self._tunnel is not None:
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(str(self._tunnel.socket), limit=0)
+        elif scheme == "unix":
+            connector = aiohttp.UnixConnector(address, limit=0)
         else:
             connector = aiohttp.TCPConnector(limit=0, ssl=_context(self.node, self._tls))
             url = f"https://{address}"

@@ -21,7 +21,7 @@ def is_here(node: NodeSettings) -> bool:
 
 def engine(node: NodeSettings, settings: Settings, broker_id: str, jobs_dir: Path, gauges: Gauging) -> DockerEngine:
     """`gauges`: this machine's; used where the daemon is here."""
-    link = Link(node.name, node.url, node.tls)
+    link = Link(node.name, node.url, node.tls, node.ssh_config)
     listed = [each for each in node.gpus if each.startswith("GPU-")] if isinstance(node.gpus, list) else []
     return DockerEngine(
         broker_id,

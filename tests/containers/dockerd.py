@@ -4,6 +4,7 @@ machine's Docker notices. Containers there have no network, and need none."""
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ def skip_without_docker() -> None:
         if os.environ.get("WYOLO_CI"):
             pytest.fail(why)
         pytest.skip(why)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Dockerd:
