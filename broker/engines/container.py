@@ -31,7 +31,6 @@ class Template:
     tmp_mib: int = 1024  # /tmp, in memory
     pids: int = 4096
     log_mib: int = 1024  # the daemon keeps twice this of a container's log
-    shared: bool = True  # the node sees the jobs' directory
     reads: Sequence[Path] = ()  # folders that jobs may read, at their own paths
     path_map: Mapping[str, str] = field(default_factory=dict[str, str])  # prefixes here -> on the node
 
@@ -129,15 +128,9 @@ def _mounts(launch: Launch, template: Template) -> list[dict[str, Any]]:
     What the broker itself writes in the attempt's directory is mounted over itself: a mount point can be neither
     removed nor replaced, so no job can put a link there for the broker to follow.
     """
-    job = launch.directory.parent
-    mounts: list[dict[str, Any]] = []
-    if template.shared:
-        mounts.append(_bind(job, template))
-        mounts.append(_bind(launch.directory, template, writable=True))
-        mounts += [_bind(launch.directory / name, template) for name in (LOG_NAME, TIMES_NAME)]
-    else:
-        volume = {"Labels": labels(launch.ref, "")}
-        mounts.append({"Type": "volume", "Source": launch.ref.name, "Target": str(job), "VolumeOptions": volume})
+    directory = launch.directory
+    mounts = [_bind(directory.parent, template), _bind(directory, template, writable=True)]
+    mounts += [_bind(directory / name, template) for name in (LOG_NAME, TIMES_NAME)]
     return mounts + [_bind(folder, template) for folder in template.reads]
 
 

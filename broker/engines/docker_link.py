@@ -112,13 +112,13 @@ class Link:
         return await self._told("containers/json", {"all": "1", "filters": json.dumps({"label": [label]})})
 
     async def remove(self, container: str, *, force: bool = False) -> None:
-        """With its anonymous volumes. True of one that is gone. Raises Refused (409: it runs)."""
+        """With its anonymous volumes. True of one that is gone or going. Raises Refused (409: it runs)."""
         try:
             await self._ask(
                 "DELETE", f"containers/{container}", {"v": "1", "force": "1" if force else "0"}, None, SLOW_S
             )
         except Refused as refused:
-            if refused.status != 404:
+            if refused.status != 404 and "already in progress" not in refused.message:
                 raise
 
     # --- plain questions ---

@@ -47,8 +47,10 @@ def free_port() -> int:
 
 
 class Dockerd:
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *flags: str, path: str = "") -> None:
+        """`path`: a folder with programs that the daemon finds before all others."""
         self.directory = directory
+        self._env = os.environ | ({"PATH": f"{path}:{os.environ['PATH']}"} if path else {})
         self.socket = directory / "docker.sock"
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,7 +75,7 @@ class Dockerd:
             *("--host", self.url, "--bridge", "none", "--iptables=false", *self._flags),
         ]
         with (self.directory / "dockerd.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until_sync(self._answers, START_S, "a Docker daemon")
         return self
 
