@@ -41,6 +41,11 @@ writable_cgroups() {
     done
 }
 
+writable_sysctls() {
+    # Docker mounts /proc/sys read-only; a daemon inside must switch forwarding on, in its own network namespace.
+    mount -o remount,bind,rw /proc/sys 2>/dev/null || true
+}
+
 nest_cgroup_v2() {
     # With cgroup v2, a group that has processes cannot hand controllers down: move ours into a leaf.
     [ -e /sys/fs/cgroup/cgroup.controllers ] || return 0
@@ -51,6 +56,7 @@ nest_cgroup_v2() {
 
 [ -s "$CERTS/ca.pem" ] || make_certificates
 writable_cgroups
+writable_sysctls
 nest_cgroup_v2
 rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid # of a life before this one
 

@@ -87,7 +87,6 @@ def container(sandbox: Sandbox, certificates: Path, jobs: Path, home: str, made_
     else:
         host["CapAdd"] = list(CAPABILITIES)
         host["SecurityOpt"] = list(SECURITY)
-        host["MaskedPaths"] = host["ReadonlyPaths"] = []  # systempaths=unconfined, as the command line says it
         host["DeviceCgroupRules"] = list(DEVICES)
     if sandbox.pids:
         host["PidsLimit"] = sandbox.pids

@@ -233,3 +233,15 @@ async def test_a_sandbox_that_lost_its_daemon_comes_back_by_itself(
 
     await until_awaited(healthy, 60, "the sandbox answers again")
     await raised(engine, home, sandbox_base, home.sandbox("api"))
+
+
+async def test_containers_in_a_sandbox_reach_each_other_and_its_own_daemon_s_network(
+    engine: Engine, home: Home, sandbox_base: str
+) -> None:
+    state = (await raised(engine, home, sandbox_base, wanted("api")))["api"]
+    docker(home, state, "import", "-", "busybox", input=busybox_tree())
+    docker(home, state, "network", "create", "own")
+    docker(home, state, "run", "-d", "--name", "server", "--network", "own", "-p", "8080:80", "busybox", "httpd", "-f")
+    ask = ["run", "--rm", "--network", "own", "busybox", "wget", "-q", "-O", "-", "http://server/bin/nowhere"]
+    with pytest.raises(AssertionError, match="404"):
+        docker(home, state, *ask)
