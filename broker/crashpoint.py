@@ -8,7 +8,7 @@ Instant = Literal[
     "after-submit-commit",  # the job is durable, its submitter has no answer yet
     "before-xadd",  # the outbox says enqueue, Redis does not know
     "after-starting-commit",  # STARTING(fence) is durable, nothing runs
-    "after-claim",  # Redis has the lease, nothing runs
+    "after-claim",  # Redis has the lease
     "after-spawn",  # the process runs, RUNNING is not durable
     "after-running",  # RUNNING is durable
     "before-final-commit",  # the process has ended, nobody wrote it down

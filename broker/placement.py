@@ -6,10 +6,11 @@ free there; later jobs may use only what it leaves over. So small ones fill gaps
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from broker.protocol.job import GpuRequest, Resources
+from broker.protocol.job import MAX_BACKOFF_S, GpuRequest, Resources
 
+_LONGEST_WAIT = timedelta(seconds=MAX_BACKOFF_S)
 _CLOSE = 1e-6  # cores and shares of a GPU are sums of fractions
 _ONE_GPU, _NO_GPU = GpuRequest(count=1), GpuRequest(count=0)
 _WHOLE = float("inf")  # planned share of a GPU that one job has for itself
@@ -78,7 +79,7 @@ def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime, expl
 
 
 def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime) -> Assignment | str:
-    if job.not_before is not None and job.not_before > now:
+    if job.not_before is not None and now < job.not_before <= now + _LONGEST_WAIT:  # else the clock was set back
         return f"was interrupted; tried again at {job.not_before.astimezone():%H:%M:%S}"
     if not frees:
         return "there is no node to run on"

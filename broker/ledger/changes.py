@@ -18,7 +18,7 @@ from broker.ledger.rows import (
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
 from broker.protocol.filter import words_of_job
-from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Job, JobState
+from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Job, JobSpec, JobState
 
 _INSERT_EVENT = """INSERT INTO events (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -46,9 +46,9 @@ def advance(tx: Transaction, change: Change) -> Job:
         _update_attempt(tx, change, before, fence)
     _tell_queue(tx.db, change, before, after)
     _add_event(tx, change, before, fence)
-    told = JobChanged(seq=tx.seq, at=moment(tx.now), job=after, verb=change.verb, note=change.message)
-    tx.tell(lambda: [told])
-    return after
+    seq, at = tx.seq, moment(tx.now)
+    tx.tell(lambda: [JobChanged(seq=seq, at=at, job=after, verb=change.verb, note=change.message)])
+    return after if change.start is None else _with_spec(tx.db, after)
 
 
 def remove(tx: Transaction, job_id: int, by: str) -> None:
@@ -156,6 +156,11 @@ def _update(db: sqlite3.Connection, job_id: int, columns: dict[str, Any]) -> Job
         f"UPDATE jobs SET {assignments} WHERE id = ? RETURNING {JOB_COLUMNS}", (*columns.values(), job_id)
     ).fetchall()
     return job_of(rows[0])
+
+
+def _with_spec(db: sqlite3.Connection, job: Job) -> Job:
+    (spec,) = db.execute("SELECT spec FROM specs WHERE job_id = ?", (job.id,)).fetchone()
+    return job.model_copy(update={"spec": JobSpec.model_validate_json(spec)})
 
 
 def _start_attempt(tx: Transaction, change: Change, fence: int) -> None:

@@ -79,7 +79,8 @@ class Ledger:
         return await self._writer.put(lambda tx: submission.submit(tx, batch))
 
     async def advance(self, change: Change) -> Job:
-        """The job as it is afterwards (without spec). Raises NotFound, Conflict, StaleFence, LedgerFull.
+        """The job as it is afterwards, without its spec unless it starts. Raises NotFound, Conflict, StaleFence,
+        LedgerFull.
 
         On a full disk only the start of new work is refused at once: for the rest there is the ballast's space.
         """

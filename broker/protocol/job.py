@@ -75,6 +75,7 @@ class EndReason(StrEnum):
 
 
 INFRASTRUCTURE = frozenset({EndReason.INTERRUPTED, EndReason.NODE_LOST})
+MAX_BACKOFF_S = 600.0  # longest that an interrupted job waits
 
 
 class Intent(StrEnum):

@@ -1,52 +1,152 @@
-"""From the ledger's outbox to Redis, and all of the queue again when Redis lost it."""
+"""From the ledger to Redis: the outbox, the leases, and all of the queue again when Redis lost it.
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+What takes jobs out of the order goes before the part of the outbox that was read before it: so a job that has come back
+into the queue meanwhile stays there.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Literal
 
 from broker.crashpoint import crash_here
+from broker.errors import LedgerFull, QueueDown
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import OutboxEntry
-from broker.protocol.job import Priority
-from broker.queue import Queue
+from broker.protocol.job import JobState, Priority
+from broker.queue import Lease, Queue
 
+TICK_S = 1.0  # between looks without a reason: has Redis lost its data?
+LATER_S = 0.05  # what nobody waits for goes together
+LEASE_S, RENEW_S = 60.0, 20.0
 _BATCH = 1_000
 _REBUILD_BATCH = 5_000
+_log = logging.getLogger(__name__)
 
 
 class Relay:
     """What was relayed is told the ledger later: a repeated entry changes nothing."""
 
-    def __init__(self, ledger: Ledger, queue: Queue) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        held: Callable[[], Sequence[Lease]],
+        changed: Callable[[Iterable[int]], None],
+    ) -> None:
+        """`held`: the leases of what runs. `changed`: called when jobs have come into the order, left it or moved in
+        it; with none when Redis answers again."""
         self._ledger = ledger
         self._queue = queue
+        self._held = held
+        self._changed = changed
+        self._news = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        self._looked_at = self._renewed_at = float("-inf")
         self._relayed: list[int] = []
+        self._started: list[Lease] = []
+        self._ended: list[Lease] = []
+        self._stale: set[int] = set()
+        self.redis: Literal["ok", "down", "rebuilding"] = "rebuilding"
+        self.message = ""  # why it is down
 
-    async def run(self) -> set[int]:
-        """Everything in the outbox, oldest first. The jobs it was about. Raises QueueDown."""
-        touched: set[int] = set()
-        while entries := await self._ledger.outbox(_BATCH + len(self._relayed)):
+    def wake(self) -> None:
+        """The outbox has something that somebody waits for."""
+        self._news.set()
+
+    def started(self, lease: Lease) -> None:
+        self._started.append(lease)
+        self._wake_later()
+
+    def ended(self, lease: Lease) -> None:
+        self._ended.append(lease)
+        self._wake_later()
+
+    def stale(self, job_ids: Iterable[int]) -> None:
+        """These stand in Redis' order, and did not wait when the ledger was asked."""
+        self._stale.update(job_ids)
+        self._wake_later()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                await self._pass()
+            except QueueDown as error:
+                if self.redis != "down":
+                    _log.warning("nothing is started until Redis answers: %s", error)
+                self.redis, self.message = "down", str(error)
+                await asyncio.sleep(TICK_S)
+            except LedgerFull as error:
+                _log.warning("Redis is told again what it was told, harmlessly, until there is room: %s", error)
+                await asyncio.sleep(TICK_S)
+            except Exception:
+                _log.exception("a pass to Redis broke; the next one follows")
+                await asyncio.sleep(TICK_S)
+
+    async def _pass(self) -> None:
+        """Raises QueueDown, LedgerFull."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= TICK_S or self.redis != "ok":
+            await self._look()
+            self._looked_at = now
+        while True:
+            entries = await self._ledger.outbox(_BATCH + len(self._relayed))
+            await self._take_out()
             known = set(self._relayed)
             fresh = [entry for entry in entries if entry.id not in known]
-            if not fresh:
-                break
-            crash_here("before-xadd")
-            await self._send(fresh)
-            self._relayed += [entry.id for entry in fresh]
-            touched |= {entry.job_id for entry in fresh}
+            if fresh:
+                crash_here("before-xadd")
+                await self._send(fresh)
+                self._relayed += [entry.id for entry in fresh]
+                if moved := {entry.job_id for entry in fresh if entry.op != "result"}:
+                    self._changed(moved)
+            await self._settle()
             if len(fresh) < _BATCH:
-                break
-            await self.settle()
-        return touched
+                return
 
-    async def settle(self) -> None:
+    async def _look(self) -> None:
+        """At Redis: is it the one that was filled?"""
+        if await self._queue.lost():
+            self.redis = "rebuilding"
+            count = await self._queue.rebuild(self._queued())
+            _log.info("Redis was filled again from the ledger: %d jobs wait", count)
+        if self.redis != "ok":
+            self.redis, self.message = "ok", ""
+            self._changed(())
+
+    async def _take_out(self) -> None:
+        """What Redis misses here is mended later: leases are renewed, or expire, and stale jobs are found again."""
+        started, self._started = self._started, []
+        ended, self._ended = self._ended, []
+        stale, self._stale = self._stale, set[int]()
+        over = set(ended)
+        taken = [lease for lease in started if lease not in over]
+        now = asyncio.get_running_loop().time()
+        if now - self._renewed_at >= RENEW_S:
+            taken, self._renewed_at = list(self._held()), now
+        if taken:
+            await self._queue.claim(taken, LEASE_S)
+            crash_here("after-claim")
+        gone = {job_id for job_id, _ in over.intersection(started)}
+        if stale:  # asked again: one that waits by now may have been told Redis already
+            gone |= stale - {job.id for job in await self._ledger.specs(list(stale)) if job.state is JobState.QUEUED}
+        if gone:
+            await self._queue.drop(list(gone))
+        if leased := over.difference(started):
+            await self._queue.release(list(leased))
+
+    async def _settle(self) -> None:
         """The ledger may forget what was relayed. Raises LedgerFull: then it is relayed again, harmlessly."""
         if self._relayed:
             done, self._relayed = self._relayed, []
             await self._ledger.outbox_done(done)
-
-    async def rebuild(self) -> int:
-        """The whole queue from the ledger. Returns how many jobs wait. Raises QueueDown."""
-        return await self._queue.rebuild(self._queued())
 
     async def _send(self, entries: Sequence[OutboxEntry]) -> None:
         last: dict[int, OutboxEntry] = {}  # of several words about one job the last one counts
@@ -62,6 +162,14 @@ class Relay:
             await self._queue.drop(gone)
         if results:
             await self._queue.results(results)
+
+    def _wake_later(self) -> None:
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._later = None
+        self._news.set()
 
     async def _queued(self) -> AsyncIterator[Sequence[tuple[int, Priority, float]]]:
         after = 0

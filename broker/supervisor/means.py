@@ -23,3 +23,4 @@ class Means:
     engines: Mapping[str, Engine]
     clock: Callable[[], datetime]  # UTC
     spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
+    room: Callable[[], None]  # an attempt holds nothing of its node any more, and its end was given to the ledger

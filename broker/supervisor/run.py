@@ -54,6 +54,7 @@ class Run:
         self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
         self.hearing = Hearing(means, job, attempt)
         self.settled = asyncio.Event()  # it is known whether it runs
+        self.over = False  # nothing of it runs, and the ledger's next word about it is its end
 
     # --- the story ---
 
@@ -290,6 +291,8 @@ class Run:
         )
 
         async def write() -> None:
+            self.over = True
+            self._means.room()  # whoever starts in its place does so after this
             await self._advance(
                 _VERBS[verdict.to],
                 to=verdict.to,

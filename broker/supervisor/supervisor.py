@@ -53,6 +53,7 @@ class Supervisor:
             engines=engines,
             clock=clock,
             spawn=self._spawn,
+            room=self._room,
         )
         self._runs: dict[int, Run] = {}
         self._tasks = asyncio.TaskGroup()
@@ -60,6 +61,7 @@ class Supervisor:
         self._draining = False
         self._early: set[int] = set()  # jobs whose owners wanted something between their STARTING and their start here
         self.on_end = on_end
+        self.on_room: Callable[[], None] = lambda: None  # an attempt has ended: its place can be given away
 
     @property
     def runs(self) -> Mapping[int, Run]:
@@ -174,6 +176,9 @@ class Supervisor:
     async def _to_the_end(self, run: Run) -> None:
         await run.supervise()
         self._forget(run)
+
+    def _room(self) -> None:
+        self.on_room()
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.job.id) is run:

@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from broker.engines.base import Exit
-from broker.protocol.job import Checkpoint, EndReason, Intent, JobState
+from broker.protocol.job import MAX_BACKOFF_S, Checkpoint, EndReason, Intent, JobState
 from broker.protocol.training import EXIT_STOPPED, Failed, TrainerResult
 
-MAX_BACKOFF_S = 600.0
 _LAST_LINES = 3
 _SIGNALLED = 128  # a shell's exit code for a child ended by signal n is 128 + n
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})

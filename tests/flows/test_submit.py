@@ -1,7 +1,6 @@
 """submit, by JSON, by YAML, in batches, twice; and what is refused."""
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -135,19 +134,16 @@ async def test_an_unknown_name_comes_with_the_nearest_known_one(broker: Client) 
     assert answer.json()["findings"][0]["hint"] == "did you mean `local`?"
 
 
-async def test_a_large_or_hostile_body_is_refused_in_under_a_second(broker: Client) -> None:
+async def test_a_large_or_hostile_body_is_refused_and_the_broker_lives(broker: Client) -> None:
     aliases = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         f"{c}: &{c} [*{p},*{p}]\n" for p, c in zip("abcdef", "bcdefg", strict=True)
     )
     for config in ("[" * 60_000, aliases, "x: 1\n" * 50_000):
-        began = time.monotonic()
         answer = await broker.http.post("/jobs", json={"config": config})
         assert answer.status_code == 422, answer.text
-        assert time.monotonic() - began < 1
-    began = time.monotonic()
     answer = await broker.http.post("/jobs", content=b" " * (50 << 20))
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-    assert time.monotonic() - began < 1
+    assert (await broker.http.get("/health")).status_code == 200
 
 
 async def test_a_body_of_unknown_length_is_bounded_too(broker: Client) -> None:

@@ -43,17 +43,6 @@ def test_a_busy_machine_shows_as_busy(tmp_path: Path) -> None:
     assert gauges.read().cpu_percent > 80 / (os.cpu_count() or 1)
 
 
-def test_a_sample_without_gpus_takes_less_than_five_milliseconds(tmp_path: Path) -> None:
-    gauges = Gauges("here", tmp_path)
-    gauges.read()
-    took: list[float] = []
-    for _ in range(20):
-        began = time.perf_counter()
-        gauges.read()
-        took.append(time.perf_counter() - began)
-    assert sorted(took)[10] < 0.005
-
-
 def test_jobs_may_plan_for_less_than_the_machine_has_but_not_for_more(tmp_path: Path) -> None:
     less = Gauges("here", tmp_path, "none", cpus=0.5, memory_mib=100)
     assert (less.cpus, less.memory_mib) == (0.5, 100)

@@ -1,6 +1,5 @@
 """What people write becomes a job: files of older wyolo unchanged, mistakes named with the nearest right thing."""
 
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -423,9 +422,7 @@ def test_a_command_that_needs_a_shell_is_told_so() -> None:
 
 def test_many_mistakes_are_bounded_and_counted() -> None:
     text = training("\n".join(f"  key{number}: 1" for number in range(10_000)))
-    began = time.process_time()
     findings = findings_of(text)
-    assert time.process_time() - began < 1.0
     assert len(findings) == 51  # fifty, and how many more there are
     assert findings[-1].message == "and 9,950 more errors like these"
 

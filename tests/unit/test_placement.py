@@ -101,6 +101,16 @@ def test_an_interrupted_job_waits_its_time_and_delays_nobody() -> None:
     assert place([later], [room()], NOW + timedelta(seconds=1)).assignments == [Assignment(1, "local", ())]
 
 
+def test_a_clock_that_was_set_back_holds_nobody() -> None:
+    tomorrow = Waiting(1, Resources(), not_before=NOW + timedelta(days=1))
+    assert place([tomorrow], [room()], NOW).assignments == [Assignment(1, "local", ())]
+
+
+def test_what_a_node_that_is_away_has_is_not_guessed() -> None:
+    away = replace(room(), closed="cannot be reached")
+    assert place([job(1, GpuRequest(count=1, required=True))], [away], NOW).waits == {1: "local cannot be reached"}
+
+
 def test_a_large_job_is_not_overtaken_for_what_it_needs() -> None:
     node = room(gpus=2, occupied=[on(9, "local-0")])
     plan = place([job(1, GpuRequest(count=2)), job(2), job(3, GpuRequest(count=0))], [node], NOW)

@@ -177,7 +177,11 @@ async def _results(ask: Ask, count: int) -> list[dict[str, str]]:
 async def test_a_lease_is_held_while_a_job_runs(start: Start, tmp_path: Path, ask: Ask) -> None:
     broker, go = await blocked(start, tmp_path)
     lease = f"wyolo:{broker.ledger.broker_id}:lease:1"
-    assert await ask("GET", lease) == "1"
+
+    async def held() -> bool:
+        return await ask("GET", lease) == "1"
+
+    await until_awaited(held)
     go.touch()
     await broker.ended(1)
 

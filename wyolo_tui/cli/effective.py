@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from broker.protocol.job import JobSpec
-from wyolo_tui.present import Cell, yaml_lines
+from wyolo_tui.present import Cell
+from wyolo_tui.prose import yaml_lines
 
 
 def spec_lines(spec: JobSpec) -> Iterable[Cell]:

@@ -14,7 +14,8 @@ from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.targets import OneJob, one
 from wyolo_tui.cli.verb import verb
 from wyolo_tui.client import BrokerClient
-from wyolo_tui.present import clock, looks_like_error
+from wyolo_tui.present import clock
+from wyolo_tui.prose import looks_like_error
 
 AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
