@@ -53,7 +53,7 @@ class Home:
         return given or kept or os.environ.get("DOCKER_HOST") or DEFAULT
 
     def keep_engine(self, url: str) -> None:
-        _write(self.folder / "engine", url + "\n")
+        write(self.folder / "engine", url + "\n")
 
     def names(self) -> list[str]:
         """Of the sandboxes that were raised here, the three of the port map first."""
@@ -69,7 +69,7 @@ class Home:
             raise SandboxError(f"{path} cannot be read: {error.errors()[0]['msg']}", "remove it") from error
 
     def keep(self, sandbox: Sandbox) -> None:
-        _write(self._record(sandbox.name), sandbox.model_dump_json(indent=2) + "\n")
+        write(self._record(sandbox.name), sandbox.model_dump_json(indent=2) + "\n")
 
     def forget(self, name: str) -> None:
         """Its certificate and what was asked for. Idempotent."""
@@ -131,7 +131,7 @@ class Home:
             else:
                 tables[name] = dict(table)
             if tables != before:
-                _write(self.registry, _HEAD + "".join(_toml(tables[key]) for key in sorted(tables)))
+                write(self.registry, _HEAD + "".join(f"\n{toml(tables[key], 'nodes')}" for key in sorted(tables)))
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -140,13 +140,16 @@ class Home:
             yield
 
 
-def _toml(table: Mapping[str, Any]) -> str:
-    rows = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
+def toml(table: Mapping[str, Any], within: str = "") -> str:
+    """A document, or one table of the array `within`; tables in it are of strings."""
+    rows = [f"[[{within}]]"] if within else []
+    rows += [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     for key, value in table.items():
         if isinstance(value, dict):
             inner = cast(dict[str, Any], value)
-            rows += ["", f"[nodes.{key}]", *(f"{_value(name)} = {_value(text)}" for name, text in inner.items())]
-    return "\n[[nodes]]\n" + "\n".join(rows) + "\n"
+            name = f"{within}.{key}" if within else key
+            rows += ["", f"[{name}]", *(f"{_value(each)} = {_value(text)}" for each, text in inner.items())]
+    return "\n".join(rows) + "\n"
 
 
 def _value(value: object) -> str:
@@ -154,11 +157,13 @@ def _value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Whole or not at all. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    part.chmod(mode)
     part.replace(path)

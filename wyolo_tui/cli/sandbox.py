@@ -204,6 +204,42 @@ async def down(
     return Exit.OK if all(isinstance(outcome, bool) for outcome in outcomes.values()) else Exit.FAILED
 
 
+@command.command("init")
+@verb
+async def init(
+    cli: Session,
+    *,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Default: stack in the data directory.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Data sets that jobs may read.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="DIR", help="Model weights that jobs may read.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="WHICH", help="all or none: whether the sandboxes get the host's.")
+    ] = None,
+) -> None:
+    """Lay down a compose file for the whole stack, with certificates and random passwords. Then: docker compose up"""
+    from dind import stack
+    from dind.home import Home
+
+    if gpus not in {None, "all", "none"}:
+        raise BadUse(f"--gpus {gpus}: all or none", "single ones: wyolo sandbox up --gpus UUID,UUID")
+    home = Home(discovery.data_directory(cli.data_dir))
+    place = folder(directory) if directory is not None else home.data_dir / "stack"
+    sets = None if data is None else folder(data)
+    models = None if weights is None else folder(weights)
+    with told(cli):
+        laid = stack.init(home, place, sets=sets, weights=models, gpus=None if gpus is None else gpus == "all")
+    cli.say(f"{laid.folder}: compose.yaml, .env ({'new' if laid.fresh else 'the same'} passwords, 0600)")
+    if not laid.keys:
+        cli.note("! nobody could log in by SSH: ~/.ssh has no public key")
+    cli.say(f"start it: cd {laid.folder} && docker compose up -d")
+
+
 @asynccontextmanager
 async def _opened(cli: Session, engine: str | None) -> AsyncGenerator[tuple["Engine", "Home"]]:
     """The host's daemon, and what this data directory knows. Ends the command when a daemon says no."""
