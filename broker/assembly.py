@@ -23,7 +23,7 @@ from broker.own_redis import OwnRedis
 from broker.queue import Queue
 from broker.scheduler.rooms import Condition
 from broker.scheduler.scheduler import Scheduler
-from broker.settings import Settings
+from broker.settings import NodeSettings, Settings
 from broker.supervisor.supervisor import Supervisor, jobs_directory
 
 PRUNE_S = 3600.0
@@ -53,8 +53,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
         stack.push_async_callback(queue.close)
         engines: dict[str, Engine] = {}
         for node in settings.nodes:
-            gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
-            engines[node.name] = LocalEngine(node.name, ledger.broker_id, gauges, settings.log_keep_mib)
+            engines[node.name] = _engine(node, settings, ledger.broker_id)
             stack.push_async_callback(engines[node.name].close)
         fleet = Fleet([(node, engines[node.name]) for node in settings.nodes], ledger, bus)
         supervisor = await stack.enter_async_context(
@@ -105,3 +104,12 @@ def _redis_url(settings: Settings, redis: OwnRedis | None) -> str:
         return redis.url
     assert settings.redis_url is not None
     return settings.redis_url.get_secret_value()
+
+
+def _engine(node: NodeSettings, settings: Settings, broker_id: str) -> Engine:
+    gauges = Gauges(node.name, settings.data_dir, node.gpus, cpus=node.cpus, memory_mib=node.memory_mib)
+    if node.engine == "local":
+        return LocalEngine(node.name, broker_id, gauges, settings.log_keep_mib)
+    from broker.engines import docker_node  # its libraries take a moment that a broker without Docker need not wait
+
+    return docker_node.engine(node, settings, broker_id, jobs_directory(settings), gauges)

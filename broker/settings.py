@@ -7,9 +7,9 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -32,8 +32,9 @@ class NodeSettings(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")] = Field(
         default="local", description="the node's name"
     )
-    engine: Literal["local"] = Field(
-        default="local", description="how jobs run there: local = a process on this machine"
+    engine: Literal["local", "docker"] = Field(
+        default="local",
+        description="how jobs run there: local = a process on this machine, docker = a container of a Docker daemon",
     )
     slots: int = Field(default=0, ge=0, description="jobs at a time; 0 = one per GPU, or one on a machine without GPUs")
     cpus: float = Field(default=0, ge=0, description="cores that jobs may plan for; 0 = all")
@@ -45,6 +46,42 @@ class NodeSettings(BaseModel):
         default=1.0, gt=0, le=1, description="share of a GPU's memory that jobs may plan for (MAX_GPU)"
     )
     labels: dict[str, str] = Field(default_factory=dict[str, str], description="labels for placement")
+    url: str = Field(
+        default="unix:///var/run/docker.sock",
+        pattern=r"^(unix://(/[^/]+)+|tcp://[^/@]+:[0-9]+|ssh://[^/]+)$",
+        description="docker: the daemon, by unix://, tcp:// (with `tls`) or ssh://",
+    )
+    tls: Path | None = Field(default=None, description="docker, tcp://: folder with ca.pem, cert.pem and key.pem")
+    ssh_config: Path | None = Field(
+        default=None, description="docker, ssh://: configuration file for ssh; none = this user's own"
+    )
+    image: str = Field(default="wyolo-trainer", min_length=1, description="docker: image of the jobs' containers")
+    python: str = Field(default="python3", min_length=1, description="docker: the image's Python that has Ultralytics")
+    user: str = Field(
+        default="",
+        pattern=r"^([1-9][0-9]*:[1-9][0-9]*)?$",
+        description="docker: uid:gid of the jobs; empty = the broker's, or 65534:65534 where that is root",
+    )
+    network: str = Field(default="none", description="docker: network of the jobs' containers; none = no network")
+    shm_mib: int = Field(default=1024, ge=1, description="docker: /dev/shm in MiB, which workers share images through")
+    tmp_mib: int = Field(default=1024, ge=1, description="docker: /tmp in MiB, kept in memory")
+    pids: int = Field(default=4096, ge=16, description="docker: most processes and threads of one job")
+    daemon_log_mib: int = Field(
+        default=1024, ge=16, description="docker: MiB after which the daemon turns a job's log over"
+    )
+    reads: list[Path] = Field(
+        default_factory=list[Path],
+        description="docker: folders that jobs may read, at their own paths; empty = `allowed_roots`",
+    )
+    path_map: dict[str, str] = Field(
+        default_factory=dict[str, str], description="docker: prefixes of the broker's paths and where the node has them"
+    )
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if self.engine == "docker" and self.url.startswith("tcp://") and self.tls is None:
+            raise ValueError(f"node {self.name}: tcp:// needs `tls`, a folder with ca.pem, cert.pem and key.pem")
+        return self
 
 
 class Settings(BaseSettings):

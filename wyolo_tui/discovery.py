@@ -54,7 +54,7 @@ class Address:
 
 def data_directory(given: Path | None = None) -> Path:
     """As the broker chooses it: what was given, WYOLO_DATA_DIR, wyolo.toml, XDG_STATE_HOME, ~/.local/state/wyolo."""
-    named = given or os.environ.get("WYOLO_DATA_DIR") or _configured().get("data_dir")
+    named = given or os.environ.get("WYOLO_DATA_DIR") or configured().get("data_dir")
     if named:
         return Path(named).expanduser().absolute()
     state = os.environ.get("XDG_STATE_HOME")
@@ -161,7 +161,7 @@ def _spawn(folder: Path, flags: Sequence[str]) -> subprocess.Popen[bytes]:
 def _other_port(flags: Sequence[str]) -> list[str]:
     """Any free port where nobody chose one and the usual one is taken: the address is in the data directory anyway."""
     chosen = any(flag.partition("=")[0] in {"--port", "--config"} for flag in flags)
-    if chosen or "WYOLO_PORT" in os.environ or "port" in _configured():
+    if chosen or "WYOLO_PORT" in os.environ or "port" in configured():
         return []
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +172,7 @@ def _other_port(flags: Sequence[str]) -> list[str]:
     return []
 
 
-def _configured() -> dict[str, Any]:
+def configured() -> dict[str, Any]:
     """What the broker's configuration file says; nothing where there is none, or where it says nonsense."""
     base = os.environ.get("XDG_CONFIG_HOME")
     usual = (Path(base) if base else Path.home() / ".config") / "wyolo" / "wyolo.toml"

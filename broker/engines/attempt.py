@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import signal
-import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,12 +12,12 @@ from pathlib import Path
 
 from broker.engines import proc, shim
 from broker.engines.base import Exit, RawLine
+from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.25  # between looks at a log that does not grow
 LEFTOVER_GRACE_S = 2.0  # for processes that outlive the job's own: SIGTERM, this long, SIGKILL
 BRIEF_S = 5.0  # an attempt this young cannot have seen the pids go round
-MAX_FETCH = 256 * 1024 * 1024  # bytes
 _KILLED = 128 + signal.SIGKILL
 
 
@@ -168,7 +167,7 @@ class LocalAttempt:
         return self._exit
 
     async def fetch(self, name: str) -> bytes:
-        return await asyncio.to_thread(_read_plain, self._directory / name)
+        return await asyncio.to_thread(read_plain, self._directory / name)
 
     def _alive(self) -> bool:
         """Of a process that we started and have not reaped the pid cannot be another's."""
@@ -233,7 +232,7 @@ class LocalAttempt:
 
     def _written_code(self) -> int | None:
         try:
-            return int(_read_plain(self._directory / shim.EXIT_NAME))
+            return int(read_plain(self._directory / shim.EXIT_NAME))
         except (FileNotFoundError, ValueError):
             return None
 
@@ -241,7 +240,7 @@ class LocalAttempt:
         """Our shim went on to run the job: it did not find the attempt taken."""
         with suppress(OSError):
             return (
-                Identity.parse(_read_plain(self._directory / shim.PID_NAME).decode(errors="replace")) == self._identity
+                Identity.parse(read_plain(self._directory / shim.PID_NAME).decode(errors="replace")) == self._identity
             )
         return False
 
@@ -274,21 +273,3 @@ def _is_ours(process: proc.Process, mark: str, session: Identity | None) -> bool
         return said == mark
     leader = proc.process(session.pid)  # it has overwritten its environment: its session tells, if it is still ours
     return leader is None or leader.start == session.start
-
-
-def _read_plain(path: Path) -> bytes:
-    """A job may put anything in its directory: only a plain file of bounded size is read. Raises FileNotFoundError."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileNotFoundError(f"{path}: {error.strerror}") from error
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FETCH:
-            raise FileNotFoundError(f"{path} is not a plain file of at most {MAX_FETCH} bytes")
-        parts: list[bytes] = []
-        while part := os.read(handle, 1 << 20):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(handle)

@@ -36,6 +36,7 @@ class Launch:
     gpus: Sequence[str] = ()  # physical UUIDs; empty: no GPU is visible
     cpus: float = 0.0  # cores; 0: not limited
     memory_mib: int = 0  # 0: not limited
+    config: Path | None = None  # of a training: an engine with a Python of its own starts the trainer by that
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, c
     for made in (directory.parent, directory):
         with suppress(FileExistsError):
             made.mkdir(mode=0o700)
+    path: Path | None = None
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
         env = spec.work.env
@@ -69,7 +70,8 @@ def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, c
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
         argv, env, cwd = trainer(path), {}, directory
-    return Launch(ref, argv, env, cwd, directory, attempt.gpus, spec.resources.cpus, spec.resources.memory_mib)
+    cpus, memory_mib = spec.resources.cpus, spec.resources.memory_mib
+    return Launch(ref, argv, env, cwd, directory, attempt.gpus, cpus, memory_mib, path)
 
 
 def spec_of(job: Job) -> JobSpec:

@@ -32,7 +32,7 @@ class Daemon:
     def __init__(self, data_dir: Path, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_suffix(".out")  # what it printed, of every start
-        self._env = broker_environment(**SETTINGS, **(env or {}))
+        self._env = broker_environment(**{**SETTINGS, **(env or {})})
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""

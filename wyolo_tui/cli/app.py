@@ -15,6 +15,7 @@ VERBS = {
     "Make": ("submit", "run", "rerun", "edit"),
     "Look": ("jobs", "show", "logs", "metrics", "events", "files", "nodes", "wait"),
     "Control": ("stop", "kill", "resume", "hold", "release", "priority", "move", "preempt", "resolve", "rm"),
+    "Sandboxes": ("sandbox", "images"),
     "wyolo": ("broker", "doctor", "demo"),
 }
 PANELS = {name: panel for panel, names in VERBS.items() for name in names}
@@ -40,12 +41,16 @@ def build(names: Iterable[str] = PANELS) -> typer.Typer:
     )
     app.callback()(cockpit)
     for name in names:
+        command = import_module(f"wyolo_tui.cli.{name}").command
+        if isinstance(command, typer.Typer):  # it has verbs of its own
+            app.add_typer(command, name=name, rich_help_panel=PANELS[name])
+            continue
         app.command(
             name,
             rich_help_panel=PANELS[name],
             context_settings=PASSED_ON if name in RAW else None,
             no_args_is_help=False,
-        )(import_module(f"wyolo_tui.cli.{name}").command)
+        )(command)
     return app
 
 

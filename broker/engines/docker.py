@@ -1,0 +1,295 @@
+"""Jobs as containers of one Docker daemon, on this machine, in a sandbox or far away. They survive the broker.
+
+The daemon is the witness: a name is given out once (409), and only the daemon that an attempt was started on, known by
+its data, can say that it has ended or never was.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from broker.engines import container
+from broker.engines.base import AttemptRef, Inventory, Launch
+from broker.engines.container import BROKER_LABEL, Template
+from broker.engines.docker_attempt import DockerAttempt, other_daemon
+from broker.engines.docker_errors import Refused, not_started
+from broker.engines.docker_folder import prepare
+from broker.engines.docker_link import Link
+from broker.engines.docker_record import RecordFile
+from broker.engines.docker_usage import Usage
+from broker.errors import AlreadyLaunched, AttemptGone, EngineError, EngineUnreachable
+from broker.protocol.fleet import HostSample
+
+RECONCILE_S = 5.0  # between two looks at all of our containers: the truth
+WAKE_S = 1.0  # between an event that wakes us and the look: a log that ends by itself is faster
+EVENTS_AGAIN_S = (1.0, 15.0)  # first and longest pause before the daemon's events are listened to again
+_RUNS = frozenset({"running", "paused", "restarting"})
+_log = logging.getLogger(__name__)
+
+
+class DockerEngine:
+    """`gpus`: UUIDs that jobs may be given."""
+
+    def __init__(
+        self,
+        broker_id: str,
+        link: Link,
+        template: Template,
+        *,
+        jobs_dir: Path,
+        usage: Usage,
+        log_keep_mib: int = 512,
+    ) -> None:
+        self._broker_id = broker_id
+        self._link = link
+        self._template = template
+        self._jobs_dir = jobs_dir
+        self._usage = usage
+        self._log_keep = log_keep_mib * 1024 * 1024
+        self._attempts: dict[AttemptRef, DockerAttempt] = {}
+        self._starting: set[AttemptRef] = set()
+        self._watching: list[asyncio.Task[None]] = []
+        self._removing: set[asyncio.Task[None]] = set()
+        self._look = asyncio.Event()
+
+    @property
+    def node(self) -> str:
+        return self._link.node
+
+    async def inventory(self) -> Inventory:
+        self._watch()
+        info = await self._link.info()
+        found = await self._ours()
+        alive = sorted((ref for ref, each in found.items() if each["State"] in _RUNS), key=lambda ref: ref.name)
+        memory_mib = int(info["MemTotal"]) // (1024 * 1024)
+        return Inventory(self.node, float(info["NCPU"]), memory_mib, tuple(self._usage.gpu_uuids), tuple(alive))
+
+    async def sample(self) -> HostSample:
+        self._watch()
+        return await self._usage.sample([each.container for each in self._attempts.values() if each.exit is None])
+
+    async def launch(self, launch: Launch) -> DockerAttempt:
+        """Raises AlreadyLaunched, AttemptGone (the node has no room: it never started, and never will), EngineError
+        (this can never be started), EngineUnreachable (it may run)."""
+        self._watch()
+        ref = launch.ref
+        root = await self._link.root()
+        try:
+            record = await asyncio.to_thread(RecordFile.create, launch.directory, root)
+        except FileExistsError:
+            raise AlreadyLaunched(f"{ref.name} was started before") from None
+        self._starting.add(ref)
+        try:
+            await asyncio.to_thread(prepare, launch.directory, self._template.user)
+            made = await self._create(launch)
+            await self._start(ref, made)
+        except BaseException:
+            record.close()
+            raise
+        finally:
+            self._starting.discard(ref)
+        record.record.container = made
+        return self._followed(ref, launch.directory, made, record, seen_all=True)
+
+    async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
+        """Raises AttemptGone, EngineUnreachable: nobody answers, or another daemon does."""
+        self._watch()
+        if (before := self._attempts.pop(ref, None)) is not None:
+            await before.lose(None)
+        record = await asyncio.to_thread(RecordFile.open, directory)
+        if record is not None and record.record.ended:
+            return self._followed(ref, directory, record.record.container, record, seen_all=False)
+        try:
+            return await self._found(ref, directory, engine_ref, record)
+        except BaseException:
+            if record is not None and ref not in self._attempts:
+                record.close()
+            raise
+
+    async def close(self) -> None:
+        for task in (*self._watching, *self._removing):
+            task.cancel()
+        await asyncio.gather(*self._watching, *self._removing, return_exceptions=True)
+        self._watching.clear()
+        await self._lose_all(None)
+        await self._link.close()
+
+    # --- one attempt ---
+
+    async def _create(self, launch: Launch) -> str:
+        try:
+            return await self._link.create(launch.ref.name, container.body(launch, self._template))
+        except Refused as refused:
+            if refused.status == 409 and "in use" in refused.message:
+                raise AlreadyLaunched(f"{launch.ref.name} was started before") from refused
+            raise not_started(self.node, self._template.image, refused) from refused
+
+    async def _start(self, ref: AttemptRef, made: str) -> None:
+        try:
+            await self._link.start(made)
+        except Refused as refused:
+            found = await self._link.inspect(made)
+            if found is not None and found["State"]["Running"]:
+                return
+            await self._remove(ref, made)
+            raise not_started(self.node, self._template.image, refused) from refused
+
+    async def _found(
+        self, ref: AttemptRef, directory: Path, engine_ref: str, record: RecordFile | None
+    ) -> DockerAttempt:
+        """By its name, on the daemon where it was started."""
+        root = await self._link.root()
+        expected = record.record.root if record is not None else engine_ref.partition("@")[2]
+        found = await self._link.inspect(ref.name)
+        if found is not None and found["State"]["Status"] == "created" and await self._never_starts(ref, found["Id"]):
+            found = None
+        if found is None or (expected and _data(root) != _data(expected)):
+            root = await self._link.root(afresh=True)
+        if expected and _data(root) != _data(expected):
+            raise other_daemon(self.node, ref)
+        if found is None:
+            raise AttemptGone(f"{ref.name} is not on {self.node}, says its daemon")
+        if container.ref_of(found["Config"]["Labels"]) != ref:
+            raise AttemptGone(f"a container of somebody else's is called {ref.name} on {self.node}: rename it")
+        if record is None:
+            if not await asyncio.to_thread(directory.exists):
+                await self._end(ref, found["Id"])
+                raise AttemptGone(f"{ref.name} ran on {self.node} without a directory, and was ended")
+            record = await asyncio.to_thread(RecordFile.renew, directory, root)
+        record.record.container = found["Id"]
+        await asyncio.to_thread(prepare, directory, "")
+        return self._followed(ref, directory, found["Id"], record, seen_all=False)
+
+    async def _never_starts(self, ref: AttemptRef, made: str) -> bool:
+        """Remove a container that was made and never started. False when it was, in this instant."""
+        try:
+            await self._link.remove(made)
+        except Refused as refused:
+            _log.info("%s: %s", ref.name, refused)
+            return False
+        return True
+
+    async def _end(self, ref: AttemptRef, made: str) -> None:
+        try:
+            await self._link.remove(made, force=True)
+        except Refused as refused:
+            raise EngineUnreachable(f"{self.node} could not end {ref.name}: {refused}") from refused
+
+    def _followed(
+        self, ref: AttemptRef, directory: Path, made: str, record: RecordFile, *, seen_all: bool
+    ) -> DockerAttempt:
+        attempt = DockerAttempt(
+            self._link,
+            ref,
+            directory,
+            made,
+            record,
+            log_keep=self._log_keep,
+            seen_all=seen_all,
+            on_end=self._has_ended,
+        )
+        attempt.watch()
+        if attempt.exit is None:
+            self._attempts[ref] = attempt
+        return attempt
+
+    def _has_ended(self, attempt: DockerAttempt) -> None:
+        if self._attempts.get(attempt.ref) is attempt:
+            del self._attempts[attempt.ref]
+        if attempt.exit is not None:
+            task = asyncio.create_task(self._remove(attempt.ref, attempt.container), name=f"remove {attempt.ref.name}")
+            self._removing.add(task)
+            task.add_done_callback(self._removing.discard)
+
+    async def _remove(self, ref: AttemptRef, made: str) -> None:
+        """What cannot be removed now is met again by `_reap`."""
+        try:
+            await self._link.remove(made)
+        except (Refused, EngineError) as error:
+            _log.warning("the container of %s stays for now: %s", ref.name, error)
+
+    # --- all of them ---
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = [
+                asyncio.create_task(self._reconcile(), name=f"reconcile {self.node}"),
+                asyncio.create_task(self._heed_events(), name=f"events {self.node}"),
+            ]
+
+    async def _reconcile(self) -> None:
+        while True:
+            self._look.clear()
+            try:
+                found = await self._ours()
+            except EngineUnreachable as error:
+                await self._lose_all(error)
+            else:
+                for ref, attempt in list(self._attempts.items()):
+                    if ref not in found or found[ref]["State"] not in _RUNS:
+                        attempt.has_stopped()
+                await self._reap(found)
+            try:
+                async with asyncio.timeout(RECONCILE_S):
+                    await self._look.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(WAKE_S)
+
+    async def _heed_events(self) -> None:
+        """They only wake us earlier."""
+        filters = {"type": ["container"], "event": ["die"], "label": [f"{BROKER_LABEL}={self._broker_id}"]}
+        pause = EVENTS_AGAIN_S[0]
+        while True:
+            try:
+                async with self._link.stream("events", {"filters": json.dumps(filters)}) as content:
+                    pause = EVENTS_AGAIN_S[0]
+                    async for _ in content:
+                        self._look.set()
+            except (EngineError, Refused) as error:
+                _log.debug("events of %s: %s", self.node, error)
+            self._link.doubt()
+            self._look.set()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, EVENTS_AGAIN_S[1])
+
+    async def _ours(self) -> dict[AttemptRef, Mapping[str, Any]]:
+        found: dict[AttemptRef, Mapping[str, Any]] = {}
+        for each in await self._link.listed(f"{BROKER_LABEL}={self._broker_id}"):
+            ref = container.ref_of(each["Labels"])
+            if ref is not None:
+                found[ref] = each
+        return found
+
+    async def _reap(self, found: Mapping[AttemptRef, Mapping[str, Any]]) -> None:
+        """Remove containers that have ended and that nobody will ask about."""
+        for ref, each in found.items():
+            if each["State"] in _RUNS or ref in self._attempts or ref in self._starting:
+                continue
+            if await asyncio.to_thread(self._is_past, ref):
+                await self._remove(ref, each["Id"])
+
+    def _is_past(self, ref: AttemptRef) -> bool:
+        """Its end is on disk, a later attempt has taken its place, or its job was removed. Blocking."""
+        directory = self._jobs_dir / str(ref.job_id) / str(ref.fence)
+        if not directory.exists() or directory.with_name(str(ref.fence + 1)).exists():
+            return True
+        record = RecordFile.open(directory)
+        if record is None:
+            return False
+        record.close()
+        return record.record.ended
+
+    async def _lose_all(self, why: EngineUnreachable | None) -> None:
+        attempts, self._attempts = list(self._attempts.values()), {}
+        for attempt in attempts:
+            await attempt.lose(why)
+
+
+def _data(root: str) -> str:
+    """A sandbox that was made anew around the same data is the same daemon."""
+    return root.partition("/")[2]

@@ -1,0 +1,35 @@
+"""Sandboxes raised for a test, and the docker command sent into them."""
+
+import subprocess
+from typing import Any
+
+from dind import sandboxes
+from dind.engine import Engine, silent
+from dind.errors import SandboxError
+from dind.home import Home
+from dind.sandboxes import State
+from dind.spec import Sandbox
+
+
+def wanted(name: str, **more: Any) -> Sandbox:
+    """On any free port: the port map's may be in use on this machine."""
+    return Sandbox(name=name, **more)
+
+
+async def raised(engine: Engine, home: Home, base: str, *which: Sandbox, **more: Any) -> dict[str, State]:
+    outcomes = await sandboxes.up(engine, home, which, silent, base=base, **more)
+    for outcome in outcomes.values():
+        if isinstance(outcome, SandboxError):
+            raise outcome
+    return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, State)}
+
+
+def docker(home: Home, state: State, *arguments: str, input: bytes | None = None) -> str:
+    """As the broker would reach it. Raises AssertionError with what it says when it fails."""
+    url = f"tcp://127.0.0.1:{state.port}"
+    tls = ["--tlsverify", "--tlscacert", f"{home.authority}/ca.pem"]
+    tls += ["--tlscert", f"{home.authority}/cert.pem", "--tlskey", f"{home.authority}/key.pem"]
+    command = ["docker", "-H", url, *tls, *arguments]
+    done = subprocess.run(command, input=input, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
