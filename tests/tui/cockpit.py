@@ -6,6 +6,7 @@ from datetime import UTC
 from pathlib import Path
 
 from textual import events
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
 from tests.tui.fake_link import NOW, FakeLink, connected
@@ -106,6 +107,8 @@ async def cockpit(
 
 
 def text_of(app: WyoloApp) -> str:
+    """Also of what shines through behind a dialog."""
     width, height = app.size
+    visible_screen_stack.set(app._background_screens)  # pyright: ignore[reportPrivateUsage]
     strips = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
     return "\n".join(strip.text[:width] for strip in strips[:height])

@@ -20,7 +20,7 @@ from wyolo_tui.screens.job_keys import JobKeys
 from wyolo_tui.screens.jobs_words import CURVES_HINTS, LOG_HINTS, TEXT_HINTS, hints_for, no_jobs, no_match
 from wyolo_tui.screens.reading import Reading
 from wyolo_tui.series import with_epoch
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import NARROW, titled
 from wyolo_tui.widgets.detail import TABS, Detail
 from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
@@ -38,7 +38,7 @@ class JobsScreen(JobKeys, Filtering):
     def __init__(self) -> None:
         super().__init__()
         self._share: int | None = None  # index into SHARES; None: what suits the screen
-        self._titled: tuple[Cell, str] = ([], "")  # setting it again would draw the whole table again
+        self._titled: tuple[Cell, str, bool] = ([], "", False)  # setting it again would draw the whole table again
         self._zoomed = False
         self._settling: Timer | None = None
         self.reading = Reading(self)
@@ -126,7 +126,7 @@ class JobsScreen(JobKeys, Filtering):
         width, height = self.cockpit.size
         self.set_class(width >= WIDE, "-wide")
         self.set_class(height < SHORT, "-short")
-        self.set_class(width < 100, "-narrow")
+        self.set_class(width < NARROW, "-narrow")
         self.set_class(self._zoomed, "-zoomed")
         share = f"{SHARES[self._share_now]}%"
         table, detail = self.table.styles, self.detail.styles
@@ -144,7 +144,7 @@ class JobsScreen(JobKeys, Filtering):
 
     def _title(self) -> None:
         app, table = self.cockpit, self.table
-        palette = app.palette
+        palette, narrow = app.palette, app.size.width < NARROW
         title: Cell = [(f"Jobs {len(table.order)}", "strong")]
         if app.board.cursor is not None and not self.filter_text:
             title.append(("+", "dim"))
@@ -154,9 +154,9 @@ class JobsScreen(JobKeys, Filtering):
             title += [("  ", ""), (f"{len(table.marks)} marked", "mark")]
         if table.order.column:
             title.append((f"  by {table.order.column}", "dim"))
-        if (title, palette.theme) != self._titled:
-            self._titled = (title, palette.theme)
-            table.border_title = styled(title, palette)  # pyright: ignore[reportAttributeAccessIssue]
+        if (title, palette.theme, narrow) != self._titled:
+            self._titled = (title, palette.theme, narrow)
+            table.border_title = titled(title, palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _nothing_yet(self) -> list[Cell]:
         app = self.cockpit

@@ -64,6 +64,10 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         self._wanted = [_line(line, mode) for line in lines if line.points], marks, (left, right, bottom, high + margin)
         self._take()
 
+    @property
+    def drawn(self) -> bool:
+        return self._wanted is not None and not self._needs_rerender
+
     def on_mount(self) -> None:
         """The plot clears itself as it is mounted: what was to be drawn before comes after that."""
         self.call_after_refresh(self._take)

@@ -21,7 +21,7 @@ from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell, Glyphs, plain, state_cell
 from wyolo_tui.prose import audit_line, config_lines, headline
 from wyolo_tui.themes import Palette
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import NARROW, styled, titled
 from wyolo_tui.widgets.lines import Lines
 from wyolo_tui.widgets.log_view import LogView
 from wyolo_tui.widgets.text_view import TextView
@@ -111,7 +111,8 @@ class Detail(Vertical):
             lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
         if title != self._title:
             self._title = title
-            self.border_title = styled(title, self.palette)  # pyright: ignore[reportAttributeAccessIssue]
+            narrow = host_of(self).size.width < NARROW
+            self.border_title = titled(title, self.palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
         about = [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line]
         if about != self._about:
             self._about = about
