@@ -206,7 +206,7 @@ def _tell_queue(db: sqlite3.Connection, change: Change, before: Job, after: Job)
     """The outbox: into the queue, out of it (a scheduler that starts a job takes it out itself), and results."""
     if after.state is JobState.QUEUED:
         moved = (before.priority, before.rank) != (after.priority, after.rank)
-        if change.to is JobState.QUEUED or moved:
+        if change.to is JobState.QUEUED or moved or change.spec is not None:
             _add_outbox(db, "enqueue", after)
     elif before.state is JobState.QUEUED and after.state is not JobState.STARTING:
         _add_outbox(db, "dequeue", after)
