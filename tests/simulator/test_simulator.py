@@ -39,6 +39,7 @@ def run(how: settings, number: int, capsys: pytest.CaptureFixture[str]) -> None:
                 print(f"\nseed {number}: {Simulator.tally.told(time.monotonic() - began)}")
 
 
+@pytest.mark.timeout(900)  # a failure is made small
 def test_whatever_happens_nothing_is_lost_run_twice_or_orphaned(capsys: pytest.CaptureFixture[str]) -> None:
     run(QUICK, 1, capsys)
 
