@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
@@ -153,6 +154,29 @@ def audit_of(row: Sequence[Any]) -> AuditEntry:
         by=row[9],
         data={} if row[10] is None else orjson.loads(row[10]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of a job, what decides what may become of it."""
+
+    id: int
+    state: JobState
+    fence: int
+    priority: Priority
+    rank: float
+    started: bool
+    words: str
+
+
+def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
+    row = db.execute(
+        "SELECT state, fence, priority, rank, started_at IS NOT NULL, words FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    state, fence, priority, rank, started, words = row
+    return Standing(job_id, JobState(state), fence, PRIORITIES[priority], rank, bool(started), words)
 
 
 def job_row(db: sqlite3.Connection, job_id: int) -> Job | None:
