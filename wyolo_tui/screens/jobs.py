@@ -25,6 +25,7 @@ from wyolo_tui.widgets.detail import TABS, Detail
 from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
 
+CLOCK_S = 1.0
 SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read
 WIDE, SHORT = 140, 30
 SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
@@ -64,6 +65,12 @@ class JobsScreen(JobKeys, Filtering):
         self.table.empty = self._nothing_yet()
         self.table.focus()
         self._arrange()
+        self.set_interval(CLOCK_S, self._tick)
+
+    def _tick(self) -> None:
+        """Time has passed: the words about the job say how much."""
+        if self.detail.job is not None and self.is_current:
+            self.detail.describe(self.detail.job, self.now)
 
     # --- what the app tells it ---
 
@@ -102,6 +109,8 @@ class JobsScreen(JobKeys, Filtering):
                 self.reading.job_changed(shown, job)
         for event in change.epochs:
             self._epoch_done(event)
+        if self.table.current is not None and self.table.current.id in change.jobs:
+            self.draw_keys()
 
     def _epoch_done(self, event: EpochDone) -> None:
         curves = self.detail.curves
@@ -132,6 +141,7 @@ class JobsScreen(JobKeys, Filtering):
         table, detail = self.table.styles, self.detail.styles
         nothing = self.cockpit.board.loaded and not self.cockpit.board.jobs
         self.table.display, self.detail.display = not self._zoomed, self._zoomed or (height >= SHORT and not nothing)
+        self.table.beside = width >= WIDE
         alone = not self.detail.display or not self.table.display
         if width >= WIDE:
             table.width, table.height, detail.width, detail.height = ("1fr" if alone else share), "1fr", "1fr", "1fr"

@@ -37,8 +37,8 @@ _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Even
 class Detail(Vertical):
     DEFAULT_CSS = """
     Detail { height: 1fr; }
-    Detail #about { height: auto; padding: 0 1; }
-    Detail #tabs { height: 1; padding: 0 1; }
+    Detail #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Detail #tabs { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     Detail #views { height: 1fr; }
     Detail.-roomy #log { border-top: solid $border-blurred; height: 2fr; }
     Detail.-roomy #curves { height: 3fr; }
@@ -63,8 +63,10 @@ class Detail(Vertical):
         yield Static(id="tabs", markup=False)
         with Vertical(id="views"):
             yield LogView()
-            yield TextView(id="config", note="reading the configuration")
-            yield TextView(id="events", note="reading the events")
+            for tab in ("config", "events"):
+                view = TextView(id=tab)
+                view.display = False
+                yield view
 
     @property
     def palette(self) -> Palette:
