@@ -165,18 +165,27 @@ class Standing:
     fence: int
     priority: Priority
     rank: float
+    intent: Intent | None
     started: bool
     words: str
 
 
 def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
-    row = db.execute(
-        "SELECT state, fence, priority, rank, started_at IS NOT NULL, words FROM jobs WHERE id = ?", (job_id,)
+    row: tuple[str, int, int, float, str | None, int | None, str] | None = db.execute(
+        "SELECT state, fence, priority, rank, intent, started_at, words FROM jobs WHERE id = ?", (job_id,)
     ).fetchone()
     if row is None:
         return None
-    state, fence, priority, rank, started, words = row
-    return Standing(job_id, JobState(state), fence, PRIORITIES[priority], rank, bool(started), words)
+    return Standing(
+        id=job_id,
+        state=JobState(row[0]),
+        fence=row[1],
+        priority=PRIORITIES[row[2]],
+        rank=row[3],
+        intent=None if row[4] is None else Intent(row[4]),
+        started=row[5] is not None,
+        words=row[6],
+    )
 
 
 def job_row(db: sqlite3.Connection, job_id: int) -> Job | None:
