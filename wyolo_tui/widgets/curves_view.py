@@ -18,11 +18,11 @@ from wyolo_tui.present import Cell, Glyphs, number
 from wyolo_tui.series import SMOOTHING, Chart, at, charts, logarithmic, reduce
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
-from wyolo_tui.widgets.chart import ChartPlot, Drawn
+from wyolo_tui.widgets.chart import ChartPlot, Drawn, Picture
 
 PERIOD_S = 1.0
 FRAME_S = 0.03
-CHART_ROWS = 9  # the least that a chart is worth drawing in
+CHART_ROWS = 8  # the least that a chart is worth drawing in
 CHART_COLUMNS = 44
 
 
@@ -198,13 +198,14 @@ class CurvesView(Widget, can_focus=True):
         if table is not None and not self._by_time and table.epochs:
             x_range = (float(min(1, table.epochs[0])), float(max(table.epochs[-1], 2)))
         plot.draw(
-            drawn,
-            unicode=self.glyphs.ellipsis == "…",
-            log=self._log,
-            axis=palette.css("axis"),
-            tick=palette.css("tick"),
-            scrub=scrub_x,
-            x_range=x_range if not pinned else None,
+            Picture(
+                drawn,
+                axis=palette.css("axis"),
+                tick=palette.css("tick"),
+                log=self._log,
+                scrub=scrub_x,
+                x_range=x_range if not pinned else None,
+            )
         )
         focused = chart is self._charts[self._focus_at]
         role = "accent.strong" if focused and self.has_focus else "strong"

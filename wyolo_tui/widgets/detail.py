@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wyolo_tui.widgets.curves_view import CurvesView
 
 ROOMY = 34  # lines that hold the curves and the log together
+LOW = 12  # lines that are too few for more than one about the job
 TABS = ("log", "curves", "config", "events")
 _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Events"}
 
@@ -37,7 +38,8 @@ _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Even
 class Detail(Vertical):
     DEFAULT_CSS = """
     Detail { height: 1fr; }
-    Detail #about { height: auto; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Detail #about { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Detail.-low #about { height: 1; }
     Detail #tabs { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     Detail #views { height: 1fr; }
     Detail.-roomy #log { border-top: solid $border-blurred; height: 2fr; }
@@ -55,7 +57,6 @@ class Detail(Vertical):
         self._arranged = False
         self._title: Cell = []
         self._about: Cell = []
-        self._about_lines = 0
         self._tab_line: Cell = []
 
     def compose(self) -> ComposeResult:
@@ -110,7 +111,7 @@ class Detail(Vertical):
         lines: list[Cell] = []
         if job is not None:
             title = [(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)]
-            lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
+            lines = headline(job, now)[: 1 if self.has_class("-low") else 3]
         if title != self._title:
             self._title = title
             narrow = host_of(self).size.width < NARROW
@@ -120,8 +121,7 @@ class Detail(Vertical):
             self._about = about
             text = styled(about, self.palette)
             text.overflow = "ellipsis"
-            self.query_one("#about", Static).update(text, layout=len(lines) != self._about_lines)
-            self._about_lines = len(lines)
+            self.query_one("#about", Static).update(text, layout=False)
         self._draw_tabs()
 
     def show_config(self, job: Job) -> None:
@@ -178,6 +178,7 @@ class Detail(Vertical):
                     view.display = name in self.shown
 
     async def on_resize(self) -> None:
+        self.set_class(self.size.height <= LOW, "-low")
         roomy = self.size.height >= ROOMY
         if roomy != self.has_class("-roomy") or not self._arranged:
             self._arranged = True
