@@ -111,8 +111,10 @@ async def settled(tui: Cockpit) -> None:
     app = tui.app
     for line in app.screen.query(Input):
         line.cursor_blink = False
+        line.refresh()
     for editor in app.screen.query(TextArea):
         editor.cursor_blink = False
+        editor.refresh()
     app.clear_notifications()
     if app.page is not None and app.page.number == 1:
         detail = tui.jobs.detail
