@@ -6,7 +6,7 @@ What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) a
 import asyncio
 import errno
 import os
-import subprocess
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -71,7 +71,7 @@ class LocalEngine:
         except FileExistsError:
             raise AlreadyLaunched(f"{ref.name} was started before") from None
         try:
-            pid = _spawn(["/bin/sh", "-c", shim.SCRIPT, ref.name, str(directory), *argv], env, cwd, log)
+            pid = _spawn(shim.command(ref.name, directory, proc.boot_id(), cwd, argv), env, log)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 self._bury(directory)
@@ -146,13 +146,21 @@ class LocalEngine:
         return self._memory_kills > before
 
 
-def _spawn(argv: list[str], env: Mapping[str, str], cwd: Path, log: int) -> int:
+def _spawn(argv: list[str], env: Mapping[str, str], log: int) -> int:
     """The new process' pid. Whoever watches it reaps it."""
-    process = subprocess.Popen(
-        argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        env,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ),
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
     )
-    process.returncode = 0  # Popen is done with it
-    return process.pid
 
 
 def _mark(ref: AttemptRef) -> str:

@@ -21,13 +21,13 @@ TOMBSTONE = "never\n"  # the attempt was given up before it started, and can nev
 
 SCRIPT = """\
 set -C
-IFS= read -r boot < /proc/sys/kernel/random/boot_id
+directory=$1 boot=$2 cwd=$3
+shift 3
 IFS= read -r stat < /proc/$$/stat
 born() { start=${20}; }
 born ${stat##*) }
-directory=$1
-shift
 printf '%s %s %s\\n' $$ "$start" "$boot" > "$directory/pid" || exit 125
+cd "$cwd" || exit 126
 trap '' TERM INT HUP
 (trap - TERM INT HUP; exec "$@")
 code=$?
@@ -49,6 +49,11 @@ def base_environment(own: Mapping[str, str]) -> dict[str, str]:
     """What describes this machine of the broker's own environment. Nothing else comes through, secrets least of all."""
     base = {name: value for name, value in own.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)}
     return {"PATH": os.defpath, **base, "PYTHONUNBUFFERED": "1"}
+
+
+def command(name: str, directory: Path, boot_id: str, cwd: Path, argv: Sequence[str]) -> list[str]:
+    """What starts the shim, in whatever directory; the job itself runs in `cwd`."""
+    return ["/bin/sh", "-c", SCRIPT, name, str(directory), boot_id, str(cwd), *argv]
 
 
 def environment(

@@ -18,7 +18,7 @@ from broker.protocol.job import JobState, Priority
 from broker.queue import Lease, Queue
 
 TICK_S = 1.0  # between looks without a reason: has Redis lost its data?
-LATER_S = 0.05  # what nobody waits for goes together
+LATER_S = 0.2  # what nobody waits for goes together
 LEASE_S, RENEW_S = 60.0, 20.0
 _BATCH = 1_000
 _REBUILD_BATCH = 5_000

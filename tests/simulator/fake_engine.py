@@ -14,6 +14,7 @@ from tests.simulator.process import Mood, Process
 
 T = TypeVar("T")
 PATIENCE_S = 10.0  # of a broker with an engine that does not answer
+SLOW_S = 7.0  # at most, for one way
 NOTICED_S = 2.0  # until a node that is out of reach is known to be
 
 
@@ -34,12 +35,13 @@ class Node:
         self.processes: dict[AttemptRef, Process] = {}
         self.refused: set[AttemptRef] = set()  # never started, and never to be
         self.down = False
+        self.slow = False
         self.forgetful = 0.0  # how likely the answer of something done is lost
         self._frozen = False  # what arrives meanwhile is done later, not lost
         self._arrived: list[Callable[[], None]] = []
         self._down_since = 0.0
         self._loop, self._mood, self._damaged, self._witness = loop, mood, damaged, witness
-        self.travelling = 0  # requests that were sent and not done yet
+        self.on_their_way: set[AttemptRef] = set()  # launches that were asked for and not done yet
 
     # --- faults ---
 
@@ -67,17 +69,19 @@ class Node:
 
     # --- requests ---
 
-    def request(self, act: Callable[[], T]) -> "asyncio.Future[T]":
+    def request(self, act: Callable[[], T], launch: AttemptRef | None = None) -> "asyncio.Future[T]":
         """It is on its way: done (or lost) whether or not the one who asked still lives."""
         answer: asyncio.Future[T] = self._loop.create_future()
         answer.add_done_callback(_looked_at)
-        self.travelling += 1
+        if launch is not None:
+            self.on_their_way.add(launch)
 
         def arrive() -> None:
             if self.down and self._frozen:
                 self._arrived.append(arrive)
                 return
-            self.travelling -= 1
+            if launch is not None:
+                self.on_their_way.discard(launch)
             if self.down:
                 return later(EngineUnreachable(f"{self.name} is out of reach"))
             try:
@@ -85,10 +89,10 @@ class Node:
             except (EngineError, FileNotFoundError) as error:
                 later(error)
             else:
-                self._loop.call_later(self._loop.latency(), tell, value)
+                self._loop.call_later(self._latency(), tell, value)
 
         def later(error: Exception) -> None:
-            self._loop.call_later(self._loop.latency(), fail, error)
+            self._loop.call_later(self._latency(), fail, error)
 
         def fail(error: Exception) -> None:
             if not answer.done():
@@ -100,8 +104,11 @@ class Node:
             elif not answer.done():
                 answer.set_result(value)
 
-        self._loop.call_later(self._loop.latency(), arrive)
+        self._loop.call_later(self._latency(), arrive)
         return answer
+
+    def _latency(self) -> float:
+        return self._loop.latency() + (self._loop.random.random() * SLOW_S if self.slow else 0.0)
 
     def start(self, launch: Launch) -> Process:
         if launch.ref in self.processes:
@@ -130,12 +137,12 @@ class _Link:
         self.node = node
         self._alive = alive
 
-    async def ask(self, act: Callable[[], T]) -> T:
+    async def ask(self, act: Callable[[], T], launch: AttemptRef | None = None) -> T:
         if not self._alive():
             raise asyncio.CancelledError
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await self.node.request(act)
+                return await self.node.request(act, launch)
         except TimeoutError:
             raise EngineUnreachable(f"{self.node.name} does not answer") from None
 
@@ -164,7 +171,7 @@ class FakeEngine:
 
     async def launch(self, launch: Launch) -> Handle:
         node = self._link.node
-        return _FakeHandle(await self._link.ask(lambda: node.start(launch)), self._link)
+        return _FakeHandle(await self._link.ask(lambda: node.start(launch), launch.ref), self._link)
 
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> Handle:
         node = self._link.node

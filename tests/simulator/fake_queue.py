@@ -12,6 +12,7 @@ from broker.queue import Entry, Lease, Queue
 from tests.simulator.loop import VirtualLoop
 
 T = TypeVar("T")
+SLOW_S = 2.0  # at most, for one way
 _ORDER = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -25,6 +26,7 @@ class Redis:
     generation: str = ""
     run_id: int = 1
     down: bool = False
+    slow: bool = False
     forgetful: float = 0.0  # how likely the answer of something done is lost
     stale: float = 0.0  # how likely `head` answers as it did before
     flushes: int = 0
@@ -59,14 +61,18 @@ class FakeQueue(Queue):
     async def _ask(self, act: Callable[[], T]) -> T:
         if not self._alive():
             raise asyncio.CancelledError
-        await self._loop.travel()
+        await self._travel()
         if self._server.down:
             raise QueueDown("the simulated Redis does not answer")
         value = act()
-        await self._loop.travel()
+        await self._travel()
         if self._server.down or self._loop.random.random() < self._server.forgetful:
             raise QueueDown("the simulated Redis did it, and its answer was lost")
         return value
+
+    async def _travel(self) -> None:
+        slow_s = self._loop.random.random() * SLOW_S if self._server.slow else 0.0
+        await asyncio.sleep(self._loop.latency() + slow_s)
 
     async def close(self) -> None:
         return

@@ -66,9 +66,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return self.random.random() * 0.02
         return self.random.random() * (1.0 if luck < 0.99 else 14.0)
 
-    async def travel(self) -> None:
-        await asyncio.sleep(self.latency())
-
     # --- driving ---
 
     def step(self) -> None:

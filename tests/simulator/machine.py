@@ -130,10 +130,11 @@ class Simulator(RuleBasedStateMachine):
         if unknown:
             self.world.resolve(unknown[which % len(unknown)])
 
-    @rule(name=NODES, before=SOON, after=st.sampled_from([0.0, 0.01, 0.3, 4.0]))
-    def lose_node_and_say_so(self, name: str, before: float, after: float) -> None:
+    @rule(name=NODES, before=SOON, after=st.sampled_from([0.0, 0.01, 0.3, 4.0]), slow=st.booleans())
+    def lose_node_and_say_so(self, name: str, before: float, after: float, slow: bool) -> None:
         """Its power is cut, somebody says so of its jobs, and it comes back."""
         self.world.nodes[name].cut_power()
+        self.world.nodes[name].slow = slow
         self.world.loop.pass_time(before)
         for job in self.world.jobs():
             if job.state is JobState.UNKNOWN and job.node == name:
@@ -198,9 +199,10 @@ class Simulator(RuleBasedStateMachine):
     def restart_redis(self) -> None:
         self.world.redis.restart()
 
-    @rule(forgetful=st.sampled_from([0.0, 0.3]), stale=st.sampled_from([0.0, 0.5]))
-    def trouble_redis(self, forgetful: float, stale: float) -> None:
-        self.world.redis.forgetful, self.world.redis.stale = forgetful, stale
+    @rule(slow=st.booleans(), forgetful=st.sampled_from([0.0, 0.3]), stale=st.sampled_from([0.0, 0.5]))
+    def trouble_redis(self, slow: bool, forgetful: float, stale: float) -> None:
+        redis = self.world.redis
+        redis.slow, redis.forgetful, redis.stale = slow, forgetful, stale
 
     @rule(full=st.booleans())
     def fill_disk(self, full: bool) -> None:
@@ -218,9 +220,9 @@ class Simulator(RuleBasedStateMachine):
     def cut_power(self, name: str) -> None:
         self.world.nodes[name].cut_power()
 
-    @rule(name=NODES, forgetful=st.sampled_from([0.0, 0.3]))
-    def trouble_node(self, name: str, forgetful: float) -> None:
-        self.world.nodes[name].forgetful = forgetful
+    @rule(name=NODES, slow=st.booleans(), forgetful=st.sampled_from([0.0, 0.3]))
+    def trouble_node(self, name: str, slow: bool, forgetful: float) -> None:
+        self.world.nodes[name].slow, self.world.nodes[name].forgetful = slow, forgetful
 
     # --- the oracle ---
 

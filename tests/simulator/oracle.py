@@ -30,7 +30,7 @@ def at_every_moment(world: World) -> None:
 
 def settled(world: World) -> None:
     """While nothing ends by itself: what waits in Redis is what the ledger calls queued, in its order; the outbox is
-    empty, and who waits has a reason."""
+    empty, who waits has a reason, nobody is unknown and followers know it all."""
     _heal(world)
     world.mood.paused, steady = True, world.loop.steady
     world.loop.steady = True
@@ -62,10 +62,10 @@ def at_the_end(world: World) -> None:
 
 def _heal(world: World) -> None:
     world.disk.full = False
-    world.redis.down = False
+    world.redis.down = world.redis.slow = False
     world.redis.forgetful = world.redis.stale = 0.0
     for node in world.nodes.values():
-        node.forgetful = 0.0
+        node.slow, node.forgetful = False, 0.0
         node.find()
     world.begin()
 
@@ -91,6 +91,8 @@ def _is_settled(world: World) -> bool | str:
         return f"queued are {queued}, Redis has {world.redis.in_order()}"
     if silent := [job_id for job_id in queued if not world.life.waits_for(job_id)]:
         return f"nobody says why {silent} wait"
+    if unknown := [job.id for job in world.jobs() if job.state is JobState.UNKNOWN]:
+        return f"{unknown} are unknown though every node answers"
     told = {job_id: job.state for job_id, job in world.life.followed.items()}
     are = {job.id: job.state for job in world.jobs()}
     if told.items() - are.items():
@@ -126,6 +128,7 @@ def _submissions_are_there_once(world: World) -> None:
 def _is_where_it_should(world: World, job: Job, attempts: list[Attempt]) -> None:
     """Its state has a cause in what happened, or in what somebody asked."""
     last = world.process(job.id, job.fence)
+    succeeded = last is not None and last.succeeded and (job.id, job.fence) not in world.given_up
     what = f"job {job.id} is {job.state} ({job.reason}: {job.message})"
     _agree(world, job.intent is None, f"{what} and still has an intent")
     match job.state:
@@ -139,12 +142,12 @@ def _is_where_it_should(world: World, job: Job, attempts: list[Attempt]) -> None
             _agree(world, held or bool(_asked(world, job.id, "hold")), f"{what}, and nobody asked for it")
         case JobState.FAILED if job.reason is EndReason.DEAD_LETTER:
             enough = len(attempts) >= world.settings.max_infra_deaths
-            _agree(world, enough and (last is None or not last.succeeded), f"{what} after {len(attempts)} attempts")
+            _agree(world, enough and not succeeded, f"{what} after {len(attempts)} attempts")
         case JobState.FAILED:
-            _agree(world, last is not None and last.exit is not None and not last.succeeded, f"{what}: {last}")
+            _agree(world, last is not None and last.exit is not None and not succeeded, f"{what}: {last}")
         case _:
             _agree(world, False, f"{what} at the end")
-    if last is not None and last.succeeded and job.kind == "train" and (job.id, job.fence) not in world.given_up:
+    if succeeded and job.kind == "train":
         _agree(world, job.state is JobState.COMPLETED, f"{what}, and its last attempt succeeded")
 
 

@@ -56,7 +56,7 @@ class World:
             "beta": Node("beta", self.loop, self.mood, self.damaged, self._started, slots=2, gpus=("GPU-b",)),
         }
         nodes = [NodeSettings.model_validate({"name": node.name, "slots": node.slots}) for node in self.nodes.values()]
-        values: dict[str, Any] = {"data_dir": home, "nodes": nodes, "preflight": False, "backoff_s": 3, "grace_s": 5}
+        values: dict[str, Any] = {"data_dir": home, "nodes": nodes, "preflight": False, "backoff_s": 1, "grace_s": 5}
         self.settings = Settings(**values)
         new_home(home, template)
         self.ledger = schema.open_reader(home / LEDGER)
@@ -136,7 +136,8 @@ class World:
         """The truth about an attempt that is out of reach."""
         assert job.node is not None
         process = self.process(job.id, job.fence)
-        may_run = (process is not None and process.alive) or self.nodes[job.node].travelling > 0
+        coming = {(ref.job_id, ref.fence) for ref in self.nodes[job.node].on_their_way}
+        may_run = (process is not None and process.alive) or (job.id, job.fence) in coming
         verdict = ResolveRequest(verdict="alive" if may_run else "gone")
         if not may_run:
             self.given_up.add((job.id, job.fence))
