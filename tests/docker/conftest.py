@@ -29,7 +29,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     memory = Path("/dev/shm")
     room = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
     if room > ROOM:
-        return Path(tempfile.mkdtemp(prefix=f"wyolo-{name}-", dir=memory))
+        return Path(tempfile.mkdtemp(prefix=f"docker-{name}-", dir=memory))
     return tmp_path_factory.mktemp(name)
 
 

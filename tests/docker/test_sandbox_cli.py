@@ -83,6 +83,27 @@ def test_from_nothing_to_an_image_on_a_sandbox_and_back(
     assert sorted(Home(terminal.data_dir).registered()) == ["dind_api"]
 
 
+def test_a_job_runs_in_a_sandbox_that_was_raised_for_it(terminal: Terminal, sandbox_base: str, tmp_path: Path) -> None:
+    terminal.wyolo("sandbox", "up", "api", "--base", sandbox_base, "--port", "0")
+    terminal.wyolo("images", "build", "--base", "busybox", "--no-install")
+    terminal.wyolo("images", "push")
+    config = tmp_path / "wyolo.toml"
+    config.write_text("nodes = []\nport = 0\n")  # so that it can run in the sandbox alone
+    terminal.env["WYOLO_CONFIG"] = str(config)
+    terminal.wyolo("broker", "start")
+    try:
+        job = json.loads(terminal.wyolo("run", "--json", "--", "sh", "-c", "id -u; hostname; ls /wyolo").stdout)
+        terminal.wyolo("wait", str(job["id"]), code=1)  # there is no /wyolo in its container
+        said = terminal.wyolo("logs", str(job["id"])).stdout.splitlines()
+        assert said[0] == "65534"
+        job = json.loads(terminal.wyolo("run", "--json", "--", "echo", "hello").stdout)
+        terminal.wyolo("wait", str(job["id"]))
+        assert json.loads(terminal.wyolo("show", str(job["id"]), "--json").stdout)["state"] == "completed"
+        assert terminal.wyolo("logs", str(job["id"])).stdout == "hello\n"
+    finally:
+        terminal.wyolo("broker", "stop")
+
+
 def test_a_shell_in_a_sandbox_has_the_terminal(terminal: Terminal, sandbox_base: str) -> None:
     terminal.wyolo("sandbox", "up", "api", "--base", sandbox_base, "--port", "0")
     ours, theirs = pty.openpty()
