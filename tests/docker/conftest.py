@@ -17,6 +17,7 @@ from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
 ROOM = 8 * 2**30  # bytes
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
