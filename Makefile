@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --overrides .ci/overrides.txt
 PYTEST := $(BIN)/pytest
 
-.PHONY: help demo test quick check format bench faults gpu apt clean
+.PHONY: help demo test docker quick check format bench faults gpu apt clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -32,10 +32,14 @@ demo: .venv/.train ## really train a small model on a generated data set, and op
 	@$(BIN)/wyolo demo
 
 test: .venv/.dev apt ## everything that needs no GPU
-	@$(PYTEST) -m "not gpu and not long" -n 2 --dist loadgroup
+	@$(PYTEST) -m "not gpu and not long and not docker" -n 2 --dist loadgroup
+
+docker: .venv/.dev apt ## what needs a Docker daemon: raised by the tests, as root
+	@.ci/apt docker.io iptables busybox-static debootstrap openssh-server docker-compose
+	@$(PYTEST) tests/docker tests/containers -m docker -n 2 --dist loadgroup
 
 quick: .venv/.dev ## unit and cockpit tests, under a minute
-	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train" -n 2
+	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 2
 
 check: .venv/.dev ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
@@ -52,7 +56,7 @@ bench: .venv/.dev ## the numbers of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
 faults: .venv/.dev apt ## the long fault run
-	@$(PYTEST) tests/faults -m "faults" --timeout 3600
+	@$(PYTEST) tests/faults tests/simulator -m "faults" --timeout 3600
 
 gpu: .venv/.dev ## what needs a CUDA machine
 	@$(PYTEST) -m gpu -rA

@@ -64,16 +64,18 @@ class RedisServer:
     async def start(self) -> None:
         """Ready to answer when it returns. Raises QueueDown with what redis-server said."""
         self._stopped = False
-        try:
-            self._prepare()
-        except OSError as error:
-            raise QueueDown(f"cannot prepare {self._directory} for Redis: {error}; nothing was changed") from error
-        process = self._previous()
-        if process is not None and not await self._answers(process, STEP_S):
-            LOG.warning("an earlier redis-server (pid %d) does not answer: it is killed", process.pid)
-            await process.kill()
-            process = None
+        process = self._previous()  # before anything is written: the disk may be full
+        if process is not None:
+            self._process = process  # whatever comes now, `stop` ends it
+            if not await self._answers(process, STEP_S):
+                LOG.warning("an earlier redis-server (pid %d) does not answer: it is killed", process.pid)
+                await process.kill()
+                process = None
         if process is None:
+            try:
+                self._prepare()
+            except OSError as error:
+                raise QueueDown(f"cannot prepare {self._directory} for Redis: {error}; nothing was changed") from error
             process = await self._launch_readable()
         self._process, self.pid = process, process.pid
 

@@ -193,12 +193,14 @@ def more(board: Board, jobs: Iterable[Job], cursor: str | None) -> tuple[Board, 
 
 
 def _with_live(job: Job, before: Job | None) -> Job:
-    """A row of the ledger may come without its live part; what was known of it stays while the job runs."""
-    if before is None or job.state not in ACTIVE or job.fence != before.fence:
+    """A row of the ledger may come without its live part; what was known of it stays true."""
+    if before is None:
         return job
     keep: dict[str, object] = {}
-    if not job.spark and before.spark:
+    if not job.spark and before.spark and job.epoch >= before.epoch:
         keep["spark"] = before.spark
+    if job.state not in ACTIVE or job.fence != before.fence:
+        return job.model_copy(update=keep) if keep else job
     if job.eta_s is None and before.eta_s is not None:
         keep["eta_s"] = before.eta_s
     if job.epoch == before.epoch and not job.epoch_progress:

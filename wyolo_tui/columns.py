@@ -110,8 +110,11 @@ GAP = 2
 COMFORTABLE = 100
 
 
-def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3) -> list[Column]:
-    """The chosen columns that fit into `width` cells, widened to fill it. The least important leave first."""
+def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3, beside: bool = False) -> list[Column]:
+    """The chosen columns that fit into `width` cells, widened to fill it. The least important leave first.
+
+    `beside`: the job's details stand beside the table and say why it waits or ended.
+    """
     columns = [
         replace(column, width=max(2, id_digits)) if column.id == "id" else column
         for column in COLUMNS
@@ -124,7 +127,7 @@ def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3) -> l
         return squeezed if width < COMFORTABLE else (squeezed + column.width) // 2
 
     while len(columns) > 1 and sum(least(c) + GAP for c in columns) - GAP > width:
-        columns.remove(max(columns, key=lambda c: c.importance))
+        columns.remove(max(columns, key=lambda c: 6.5 if beside and c.id == "why" else c.importance))
     spare = width - sum(least(c) + GAP for c in columns) + GAP
     widths = {c.id: least(c) for c in columns}
     for column in sorted(columns, key=lambda c: c.importance):  # first back to their own width

@@ -9,10 +9,17 @@ from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duratio
 
 
 def headline(job: Job, now: datetime) -> list[Cell]:
-    """Two or three lines over a job's tabs: what it does, when, and why it waits or ended."""
-    lines = [_what(job), [*_when(job, now), *_how_well(job)]]
+    """Three lines over a job's tabs: what it does; when, and how well; why it waits or ended, or where it runs."""
     text, role = why(job)
-    return [*lines, [(text, role if role != "dim" else "")]] if text else lines
+    last: Cell = [(text, role if role != "dim" else "")] if text else _where(job)
+    return [_what(job), [*_when(job, now), *_how_well(job)], last]
+
+
+def _where(job: Job) -> Cell:
+    if job.node is None:
+        return []
+    gpus = f" with {len(job.gpus)} GPU{'s' if len(job.gpus) > 1 else ''}" if job.gpus else ""
+    return [("on ", "dim"), (plain(job.node), ""), (gpus, "dim")]
 
 
 def _what(job: Job) -> Cell:

@@ -7,6 +7,7 @@ from broker.errors import Conflict, NotFound, StaleFence
 from broker.ledger.records import AttemptUpdate, Change
 from broker.ledger.rows import (
     JOB_COLUMNS,
+    Standing,
     described,
     encoded,
     job_of,
@@ -14,6 +15,7 @@ from broker.ledger.rows import (
     micros,
     moment,
     priority_rank,
+    standing,
 )
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
@@ -26,7 +28,7 @@ _INSERT_EVENT = """INSERT INTO events (seq, at, job_id, attempt, verb, from_stat
 
 def advance(tx: Transaction, change: Change) -> Job:
     """Raises NotFound, Conflict, StaleFence; ValueError for a change that makes no sense in any state."""
-    before = job_row(tx.db, change.job_id)
+    before = standing(tx.db, change.job_id)
     if before is None:
         raise missing(change.job_id)
     _check(change, before)
@@ -37,7 +39,7 @@ def advance(tx: Transaction, change: Change) -> Job:
         tx.count(before.state, -1)
         tx.count(after.state, 1)
     if change.spec is not None:
-        tx.words.append(("delete", before.id, words_of_job(before)))
+        tx.words.append(("delete", before.id, before.words))
         tx.words.append((None, after.id, words_of_job(after)))
         tx.db.execute("UPDATE specs SET spec = ? WHERE job_id = ?", (change.spec.model_dump_json(), change.job_id))
     if change.to is JobState.STARTING:
@@ -76,13 +78,13 @@ def missing(job_id: int) -> NotFound:
     return NotFound(f"there is no job {job_id}")
 
 
-def stale(job: Job, fence: int) -> StaleFence:
+def stale(job: Standing, fence: int) -> StaleFence:
     return StaleFence(
         f"attempt {fence} of job {job.id} was taken over by attempt {job.fence}: what it says is not recorded"
     )
 
 
-def _check(change: Change, job: Job) -> None:
+def _check(change: Change, job: Standing) -> None:
     if change.fence is not None and change.fence != job.fence:
         raise stale(job, change.fence)
     if (change.to is JobState.STARTING) != (change.start is not None):
@@ -97,14 +99,14 @@ def _check(change: Change, job: Job) -> None:
         raise Conflict(f"job {job.id} is {job.state}: only a job that is not running can be edited")
 
 
-def _refusal(change: Change, job: Job, allowed: frozenset[JobState]) -> str:
+def _refusal(change: Change, job: Standing, allowed: frozenset[JobState]) -> str:
     """'job 7 is completed: hold needs a job that is held or queued'."""
     names = [str(state) for state in JobState if state in allowed]
     listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names) or "in no state"
     return f"job {job.id} is {job.state}: {change.verb} needs a job that is {listed}"
 
 
-def _columns(change: Change, job: Job, now: int) -> dict[str, Any]:
+def _columns(change: Change, job: Standing, now: int) -> dict[str, Any]:
     """What changes in the job's row."""
     columns: dict[str, Any] = {}
     if change.spec is not None:
@@ -129,7 +131,7 @@ def _columns(change: Change, job: Job, now: int) -> dict[str, Any]:
     return columns
 
 
-def _moved(change: Change, to: JobState, job: Job, now: int) -> dict[str, Any]:
+def _moved(change: Change, to: JobState, job: Standing, now: int) -> dict[str, Any]:
     """What a change of state does by itself: the old state's reason and message go, times are set."""
     columns: dict[str, Any] = {
         "state": to,
@@ -143,7 +145,7 @@ def _moved(change: Change, to: JobState, job: Job, now: int) -> dict[str, Any]:
         columns |= {"intent": None, "ended_at": now}
     elif change.start is not None:
         columns |= {"fence": job.fence + 1, "node": change.start.node, "gpus": encoded(list(change.start.gpus))}
-        if job.started_at is None:
+        if not job.started:
             columns["started_at"] = now
     return columns
 
@@ -172,7 +174,7 @@ def _start_attempt(tx: Transaction, change: Change, fence: int) -> None:
     )
 
 
-def _update_attempt(tx: Transaction, change: Change, before: Job, fence: int) -> None:
+def _update_attempt(tx: Transaction, change: Change, before: Standing, fence: int) -> None:
     """What was asked; and a job that runs, or no longer does, says so of its attempt too."""
     update = change.attempt or AttemptUpdate()
     columns: dict[str, Any] = {
@@ -202,11 +204,11 @@ def _update_attempt(tx: Transaction, change: Change, before: Job, fence: int) ->
         )
 
 
-def _tell_queue(db: sqlite3.Connection, change: Change, before: Job, after: Job) -> None:
+def _tell_queue(db: sqlite3.Connection, change: Change, before: Standing, after: Job) -> None:
     """The outbox: into the queue, out of it (a scheduler that starts a job takes it out itself), and results."""
     if after.state is JobState.QUEUED:
         moved = (before.priority, before.rank) != (after.priority, after.rank)
-        if change.to is JobState.QUEUED or moved:
+        if change.to is JobState.QUEUED or moved or change.spec is not None:
             _add_outbox(db, "enqueue", after)
     elif before.state is JobState.QUEUED and after.state is not JobState.STARTING:
         _add_outbox(db, "dequeue", after)
@@ -232,7 +234,7 @@ def _result(job: Job) -> dict[str, Any]:
     return body
 
 
-def _add_event(tx: Transaction, change: Change, before: Job, fence: int) -> None:
+def _add_event(tx: Transaction, change: Change, before: Standing, fence: int) -> None:
     tx.seq += 1
     state = (None, None) if change.to is None else (before.state, change.to)
     data = encoded(dict(change.data)) if change.data else None

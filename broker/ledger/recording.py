@@ -6,7 +6,7 @@ from typing import Any
 from broker.ledger.changes import missing, stale
 from broker.ledger.following import followed
 from broker.ledger.records import EpochRow, Recorded
-from broker.ledger.rows import encoded, job_row, micros
+from broker.ledger.rows import encoded, micros, standing
 from broker.ledger.writer import Transaction
 from broker.protocol.filter import metric_key
 from broker.protocol.job import Checkpoint
@@ -16,7 +16,7 @@ _INSERT_EVENT = "INSERT INTO events (seq, at, job_id, attempt, verb, message, da
 
 def record(tx: Transaction, what: Recorded) -> None:
     """Raises NotFound, StaleFence."""
-    before = job_row(tx.db, what.job_id)
+    before = standing(tx.db, what.job_id)
     if before is None:
         raise missing(what.job_id)
     if before.fence != what.fence:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 from typing import Any
@@ -152,6 +153,38 @@ def audit_of(row: Sequence[Any]) -> AuditEntry:
         message=row[8],
         by=row[9],
         data={} if row[10] is None else orjson.loads(row[10]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of a job, what decides what may become of it."""
+
+    id: int
+    state: JobState
+    fence: int
+    priority: Priority
+    rank: float
+    intent: Intent | None
+    started: bool
+    words: str
+
+
+def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
+    row: tuple[str, int, int, float, str | None, int | None, str] | None = db.execute(
+        "SELECT state, fence, priority, rank, intent, started_at, words FROM jobs WHERE id = ?", (job_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    return Standing(
+        id=job_id,
+        state=JobState(row[0]),
+        fence=row[1],
+        priority=PRIORITIES[row[2]],
+        rank=row[3],
+        intent=None if row[4] is None else Intent(row[4]),
+        started=row[5] is not None,
+        words=row[6],
     )
 
 

@@ -1,6 +1,7 @@
 """The head of the queue as Redis told it last, with each job as the ledger had it then: asked again when either may
 have changed, or when it runs short. Hints: only the ledger decides whether a job starts."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
@@ -8,7 +9,7 @@ from broker.ledger.ledger import Ledger
 from broker.protocol.job import Job, JobState
 from broker.queue import Queue
 
-AHEAD = 128  # jobs more than are wanted at the moment
+AHEAD = 256  # jobs more than are wanted at the moment
 
 
 class Order:
@@ -21,14 +22,10 @@ class Order:
         self._known: dict[int, Job] = {}  # in order
         self._changed: set[int] = set()  # since it was asked
         self._fresh = False
-
-    def forget(self) -> None:
-        """Everything may be different."""
-        self._known.clear()
-        self.changed(())
+        self._asking = asyncio.Lock()
 
     def changed(self, job_ids: Iterable[int]) -> None:
-        """These are different now, or stand elsewhere."""
+        """These are different now, or stand elsewhere. With none: Redis is asked again in any case."""
         for job_id in job_ids:
             self._known.pop(job_id, None)
             self._changed.add(job_id)
@@ -42,8 +39,9 @@ class Order:
 
     async def first(self, count: int) -> Sequence[Job]:
         """In order. Raises QueueDown."""
-        if count > self._enough:
-            await self._ask(count + AHEAD)
+        async with self._asking:
+            if count > self._enough:
+                await self._ask(count + AHEAD)
         return list(islice(self._known.values(), count))
 
     async def _ask(self, count: int) -> None:

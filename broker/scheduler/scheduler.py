@@ -189,7 +189,7 @@ class Scheduler:
                 async with asyncio.timeout(TICK_S):
                     await self._room.wait()
             except TimeoutError:
-                self._order.forget()
+                self._order.changed(())
             self._room.clear()
             try:
                 await self.round()
@@ -216,15 +216,10 @@ class Scheduler:
     async def _plan_ahead(self) -> tuple[Sequence[Job], Plan] | None:
         """The first waiting jobs, and why each of them waits. None while Redis does not answer."""
         try:
-            waiting = await self._ahead(self._outlook.SHOWN)
+            waiting = await self._order.first(self._outlook.SHOWN)
         except QueueDown:
             return None
         return waiting, place(map(_waiting, waiting), self._rooms.rooms(self._held()), self._clock())
-
-    async def _ahead(self, count: int) -> list[Job]:
-        """The first waiting jobs in order, only to look."""
-        jobs = await self._ledger.specs(await self._queue.head(count))
-        return [job for job in jobs if job.state is JobState.QUEUED]
 
     async def _reconcile_for_ever(self) -> None:
         while True:

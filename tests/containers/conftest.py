@@ -8,6 +8,14 @@ from tests.containers.dockerd import Dockerd, skip_without_docker
 from tests.containers.node import Node
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.docker)
+            item.add_marker(pytest.mark.xdist_group("containers"))
+
+
 def _made() -> Iterator[Dockerd]:
     skip_without_docker()
     daemon = Dockerd(Path(tempfile.mkdtemp(prefix="dockerd-")))  # sockets lie deep in it, and their paths have an end

@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:  # one worker for all of them: the images are made once
+            item.add_marker(pytest.mark.docker)
             item.add_marker(pytest.mark.xdist_group("docker"))
 
 

@@ -5,13 +5,14 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from broker.engines import proc
 from broker.protocol.job import Job, JobState
 from tests.faults.oracle import Entry, diary
 from tests.flows.daemon import Client, Daemon
@@ -82,6 +83,16 @@ class Scene:
         except (OSError, IndexError, ValueError):
             return 0
 
+    @contextmanager
+    def nothing_left(self) -> Generator[None]:
+        """Whatever happens inside, broker and Redis do not outlive it."""
+        try:
+            yield
+        finally:
+            if self.daemon.alive:
+                self.daemon.kill()
+            self.kill_redis()
+
     def kill_redis(self) -> bool:
         """SIGKILL. False when there was none."""
         pid = self.redis_pid
@@ -117,3 +128,8 @@ async def ended(client: Client, job_id: int, *states: JobState) -> Job:
 
 async def healthy(client: Client) -> bool:
     return (await client.http.get("/health")).json()["status"] == "ok"
+
+
+def runs(pid: int) -> bool:
+    found = proc.process(pid)
+    return found is not None and not found.dead

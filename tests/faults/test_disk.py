@@ -6,7 +6,7 @@ from broker.protocol.job import JobState
 from tests.faults.conftest import Raise
 from tests.faults.disk import full, small_disk
 from tests.faults.oracle import sound
-from tests.faults.scene import LONG_S, Scene, ended, healthy
+from tests.faults.scene import LONG_S, Scene, ended, healthy, runs
 from tests.flows.daemon import Client
 from tests.waiting import until_awaited
 
@@ -26,8 +26,9 @@ async def refused(client: Client) -> bool:
 async def test_a_full_disk_refuses_new_work_and_keeps_the_rest(raised: Raise) -> None:
     scene = raised("disk/data")
     scene.daemon.data_dir.parent.mkdir()
-    with small_disk(scene.daemon.data_dir, 40) as disk:
+    with small_disk(scene.daemon.data_dir, 40) as disk, scene.nothing_left():
         scene.daemon.start()
+        redis = scene.redis_pid
         async with scene.daemon.client() as client:
             await _fill_and_free(scene, client)
         with full(disk):
@@ -39,7 +40,9 @@ async def test_a_full_disk_refuses_new_work_and_keeps_the_rest(raised: Raise) ->
         async with scene.daemon.client() as client:
             await until_awaited(lambda: _taken(client), LONG_S, "a submission that is taken")
             await client.end_all()
+        assert scene.redis_pid == redis, "the Redis that was there was not taken over"
         assert scene.daemon.stop() == 0
+        assert not runs(redis)
 
 
 async def _fill_and_free(scene: Scene, client: Client) -> None:

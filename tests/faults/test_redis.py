@@ -86,7 +86,7 @@ async def test_jobs_wait_keep_their_order_and_go_on(scene: Scene, fault: Fault) 
 
 async def test_a_full_disk_of_redis_stalls_and_loses_nothing(scene: Scene) -> None:
     scene.daemon.data_dir.mkdir()
-    with small_disk(scene.redis_directory, 4):
+    with small_disk(scene.redis_directory, 4), scene.nothing_left():
         await _hurt(scene, without_disk)
         assert scene.daemon.stop() == 0
         scene.daemon.start()  # from what it wrote around the full disk

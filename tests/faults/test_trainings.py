@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.engines import proc
 from broker.protocol.job import Checkpoint, JobState
 from tests.faults.oracle import ended_well, no_strangers, sound
-from tests.faults.scene import Scene, ended, train
+from tests.faults.scene import Scene, ended, runs, train
 from tests.flows.daemon import Client
 
 pytestmark = pytest.mark.faults
@@ -102,7 +101,7 @@ async def test_who_does_not_hear_sigterm_is_killed_after_the_grace(scene: Scene)
         stopped = await ended(client, job.id)
         assert (stopped.state, stopped.reason) == (JobState.STOPPED, "user_stop")
         assert "the checkpoint of epoch 2 is kept" in stopped.message
-        assert not _runs(pid)
+        assert not runs(pid)
         await sound(client, scene.diaries, job.id)
 
 
@@ -113,15 +112,10 @@ async def test_a_stop_that_a_dying_broker_did_not_finish_is_finished_by_the_next
         pid = (await scene.noted(job.id, "epoch", 1)).pid
         await client.verb(job.id, "stop", grace_s=1.0)
     scene.daemon.kill()
-    assert _runs(pid)
+    assert runs(pid)
     scene.daemon.start()
     async with scene.daemon.client() as client:
         stopped = await ended(client, job.id)
         assert (stopped.state, stopped.reason, stopped.fence) == (JobState.STOPPED, "user_stop", 1), stopped
         await sound(client, scene.diaries, job.id)
         await no_strangers(client)
-
-
-def _runs(pid: int) -> bool:
-    found = proc.process(pid)
-    return found is not None and not found.dead

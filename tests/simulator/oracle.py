@@ -147,7 +147,7 @@ def _is_where_it_should(world: World, job: Job, attempts: list[Attempt]) -> None
             _agree(world, last is not None and last.exit is not None and not succeeded, f"{what}: {last}")
         case _:
             _agree(world, False, f"{what} at the end")
-    if succeeded and job.kind == "train":
+    if succeeded and job.kind == "train" and not _asked(world, job.id, "resume"):
         _agree(world, job.state is JobState.COMPLETED, f"{what}, and its last attempt succeeded")
 
 

@@ -4,9 +4,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC
 from pathlib import Path
+from typing import cast
 
 from textual import events
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from tests.tui.fake_link import NOW, FakeLink, connected
 from tests.waiting import until
@@ -106,6 +109,9 @@ async def cockpit(
 
 
 def text_of(app: WyoloApp) -> str:
+    """Also of what shines through behind a dialog."""
     width, height = app.size
+    behind = cast(list[Screen[object]], app._background_screens)  # pyright: ignore
+    visible_screen_stack.set(behind)
     strips = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
     return "\n".join(strip.text[:width] for strip in strips[:height])

@@ -518,6 +518,9 @@ class FakeLink:
         )
         return self._changed(new, "submit"), True
 
+    async def submit_named(self, name: str) -> Job:
+        return (await self.submit(SubmitRequest(name=name)))[0]
+
     async def edit(self, job_id: int, request: SubmitRequest) -> Job:
         self._asked("edit", job_id, request)
         return self._changed(self.held[job_id], "edit")

@@ -306,7 +306,7 @@ async def test_tabs_show_the_configuration_and_the_events_of_the_job() -> None:
     async with cockpit() as tui:
         await tui.on(41)
         await tui.press("right_square_bracket", "right_square_bracket")
-        await tui.shows("optimizer: AdamW")
+        await tui.shows("imgsz: 640")
         await tui.press("right_square_bracket")
         await tui.shows("starting → ▶ running")
 

@@ -12,7 +12,7 @@ from broker.protocol.job import JobState
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, day_and_clock, plain, why
 from wyolo_tui.screens.page import Page
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import titled
 from wyolo_tui.widgets.lines import Lines
 
 
@@ -53,7 +53,7 @@ class EventsScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = styled([("Events", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        self._list.border_title = titled([("Events", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         self._list.focus()
 
     @property

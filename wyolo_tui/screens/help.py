@@ -22,6 +22,8 @@ FILTER_HELP: tuple[tuple[str, str], ...] = (
     ("fruit", "words anywhere"),
 )
 
+TWO_COLUMNS = 90  # cells
+
 
 class HelpDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,q", "leave", show=False)]
@@ -47,7 +49,7 @@ class HelpDialog(Dialog[None]):
     def _fill(self) -> None:
         view = self.query_one(TextView)
         width = view.size.width - 3
-        columns = max(1, min(3, width // 42))
+        columns = 2 if width >= TWO_COLUMNS else 1
         blocks = [self._block(scope) for scope in SCOPES if scope in self._scopes]
         if "table" in self._scopes:
             blocks.append(self._filter_block())

@@ -20,11 +20,12 @@ from wyolo_tui.screens.job_keys import JobKeys
 from wyolo_tui.screens.jobs_words import CURVES_HINTS, LOG_HINTS, TEXT_HINTS, hints_for, no_jobs, no_match
 from wyolo_tui.screens.reading import Reading
 from wyolo_tui.series import with_epoch
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import NARROW, titled
 from wyolo_tui.widgets.detail import TABS, Detail
 from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
 
+CLOCK_S = 1.0
 SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read
 WIDE, SHORT = 140, 30
 SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
@@ -38,7 +39,7 @@ class JobsScreen(JobKeys, Filtering):
     def __init__(self) -> None:
         super().__init__()
         self._share: int | None = None  # index into SHARES; None: what suits the screen
-        self._titled: tuple[Cell, str] = ([], "")  # setting it again would draw the whole table again
+        self._titled: tuple[Cell, str, bool] = ([], "", False)  # setting it again would draw the whole table again
         self._zoomed = False
         self._settling: Timer | None = None
         self.reading = Reading(self)
@@ -64,6 +65,12 @@ class JobsScreen(JobKeys, Filtering):
         self.table.empty = self._nothing_yet()
         self.table.focus()
         self._arrange()
+        self.set_interval(CLOCK_S, self._tick)
+
+    def _tick(self) -> None:
+        """Time has passed: the words about the job say how much."""
+        if self.detail.job is not None and self.is_current:
+            self.detail.describe(self.detail.job, self.now)
 
     # --- what the app tells it ---
 
@@ -102,6 +109,8 @@ class JobsScreen(JobKeys, Filtering):
                 self.reading.job_changed(shown, job)
         for event in change.epochs:
             self._epoch_done(event)
+        if self.table.current is not None and self.table.current.id in change.jobs:
+            self.draw_keys()
 
     def _epoch_done(self, event: EpochDone) -> None:
         curves = self.detail.curves
@@ -126,12 +135,13 @@ class JobsScreen(JobKeys, Filtering):
         width, height = self.cockpit.size
         self.set_class(width >= WIDE, "-wide")
         self.set_class(height < SHORT, "-short")
-        self.set_class(width < 100, "-narrow")
+        self.set_class(width < NARROW, "-narrow")
         self.set_class(self._zoomed, "-zoomed")
         share = f"{SHARES[self._share_now]}%"
         table, detail = self.table.styles, self.detail.styles
         nothing = self.cockpit.board.loaded and not self.cockpit.board.jobs
         self.table.display, self.detail.display = not self._zoomed, self._zoomed or (height >= SHORT and not nothing)
+        self.table.beside = width >= WIDE
         alone = not self.detail.display or not self.table.display
         if width >= WIDE:
             table.width, table.height, detail.width, detail.height = ("1fr" if alone else share), "1fr", "1fr", "1fr"
@@ -144,7 +154,7 @@ class JobsScreen(JobKeys, Filtering):
 
     def _title(self) -> None:
         app, table = self.cockpit, self.table
-        palette = app.palette
+        palette, narrow = app.palette, app.size.width < NARROW
         title: Cell = [(f"Jobs {len(table.order)}", "strong")]
         if app.board.cursor is not None and not self.filter_text:
             title.append(("+", "dim"))
@@ -154,9 +164,9 @@ class JobsScreen(JobKeys, Filtering):
             title += [("  ", ""), (f"{len(table.marks)} marked", "mark")]
         if table.order.column:
             title.append((f"  by {table.order.column}", "dim"))
-        if (title, palette.theme) != self._titled:
-            self._titled = (title, palette.theme)
-            table.border_title = styled(title, palette)  # pyright: ignore[reportAttributeAccessIssue]
+        if (title, palette.theme, narrow) != self._titled:
+            self._titled = (title, palette.theme, narrow)
+            table.border_title = titled(title, palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _nothing_yet(self) -> list[Cell]:
         app = self.cockpit

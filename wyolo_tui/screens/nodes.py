@@ -13,7 +13,7 @@ from wyolo_tui.gauges import node_lines, short_line
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import plain
 from wyolo_tui.screens.page import Page
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import titled
 from wyolo_tui.widgets.lines import Lines
 from wyolo_tui.widgets.text_view import TextView
 
@@ -58,7 +58,7 @@ class NodesScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = styled([("Nodes", "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        self._list.border_title = titled([("Nodes", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         self.query_one("#node").add_class("panel")
         self._list.focus()
 
@@ -77,7 +77,7 @@ class NodesScreen(Page):
         self.query_one("#node", TextView).refresh()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.set_class(self.cockpit.size.width < 100, "-narrow")
+        self.set_class(self.narrow, "-narrow")
         self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
@@ -98,7 +98,7 @@ class NodesScreen(Page):
         if node is None:
             view.show_lines([])
             return
-        view.border_title = styled([(plain(node.name), "strong")], self.cockpit.palette)  # pyright: ignore[reportAttributeAccessIssue]
+        view.border_title = titled([(plain(node.name), "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         width = max(20, view.size.width - 4)
         view.show_lines(node_lines(node, self.cockpit.board.jobs, width, self.cockpit.glyphs))
 

@@ -15,6 +15,7 @@ from wyolo_tui.keymap import BY_ID, printed
 from wyolo_tui.present import Cell, Glyphs, bar, clock, duration, width_of
 from wyolo_tui.themes import Palette
 
+NARROW = 100  # cells; below, panels have no sides
 SCREENS = ("Jobs", "Nodes", "Plan", "Sweeps", "Compare", "Artifacts", "Datasets", "Events")
 
 
@@ -137,6 +138,11 @@ class KeyBar(Widget):
 
     def render(self) -> Text:
         return self._text
+
+
+def titled(cell: Cell, palette: Palette, narrow: bool) -> Text:
+    """For a border: where it has no corners, Textual leaves no room around a title."""
+    return styled([(" ", ""), *cell, (" ", "")] if narrow else cell, palette)
 
 
 def styled(cell: Cell, palette: Palette) -> Text:

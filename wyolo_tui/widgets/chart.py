@@ -1,14 +1,14 @@
-"""One chart: textual-plot's canvas with thin axes, a legend in its title line and values where a person reads them."""
+"""One chart: textual-plot's axes and canvas, drawn thin, with its own lines: they must not keep a key waiting."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
-from textual_hires_canvas import Canvas, HiResMode
+from textual_hires_canvas import Canvas
 from textual_plot import PlotWidget
 from textual_plot.axis_formatter import NumericAxisFormatter
-from textual_plot.plot_widget import LinePlot, VLinePlot
 
+from wyolo_tui.braille import BLANK, polyline
 from wyolo_tui.present import number
 from wyolo_tui.series import Points
 
@@ -19,8 +19,20 @@ class Drawn:
     style: str  # as Rich reads it
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that a chart shows."""
+
+    lines: Sequence[Drawn]  # in log10 where `log`
+    axis: str
+    tick: str
+    log: bool = False
+    scrub: float | None = None  # an x that is marked by a vertical line
+    x_range: tuple[float, float] | None = None  # None: that of the lines
+
+
 class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
-    """Lines over an x axis. `draw` replaces everything; nothing is kept between two calls."""
+    """`draw` replaces everything; nothing is kept between two calls."""
 
     DEFAULT_CSS = """
     ChartPlot { height: 1fr; }
@@ -33,106 +45,92 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         self.set_reactive(PlotWidget.margin_top, 0)
         self.set_reactive(PlotWidget.margin_bottom, 1)
         self.set_reactive(PlotWidget.margin_left, 8)
-        self._axis, self._tick = "white", "white"
-        self._log = False
         self._formatter = NumericAxisFormatter()
-        self._wanted: tuple[list[LinePlot], list[VLinePlot], tuple[float, float, float, float]] | None = None
+        self._picture: Picture | None = None
 
-    def draw(
-        self,
-        lines: Sequence[Drawn],
-        *,
-        unicode: bool,
-        log: bool,
-        axis: str,
-        tick: str,
-        scrub: float | None = None,
-        x_range: tuple[float, float] | None = None,
-    ) -> None:
-        """Lines are given already in log10 where `log`. `scrub`: an x that is marked by a vertical line."""
-        self._axis, self._tick, self._log = axis, tick, log
-        xs = [x for line in lines for x, _ in line.points]
-        ys = [y for line in lines for _, y in line.points]
-        low, high = (min(ys), max(ys)) if ys else (0.0, 1.0)
-        margin = (high - low) * 0.05 or abs(high) * 0.05 or 0.5
-        left, right = x_range or ((min(xs), max(xs)) if xs else (0.0, 1.0))
-        if left == right:
-            left, right = left - 0.5, right + 0.5
-        bottom = 0.0 if not log and 0 <= low < margin else low - margin
-        mode = HiResMode.BRAILLE if unicode else None
-        marks = [] if scrub is None else [VLinePlot(x=scrub, line_style=tick)]
-        self._wanted = [_line(line, mode) for line in lines if line.points], marks, (left, right, bottom, high + margin)
-        self._take()
+    def draw(self, picture: Picture) -> None:
+        self._picture = picture
+        self._rerender()
+
+    @property
+    def drawn(self) -> bool:
+        return self._picture is not None and not self._needs_rerender
 
     def on_mount(self) -> None:
         """The plot clears itself as it is mounted: what was to be drawn before comes after that."""
-        self.call_after_refresh(self._take)
-
-    def _take(self) -> None:
-        if self._wanted is None:
-            return
-        datasets, self._v_lines, (self._x_min, self._x_max, self._y_min, self._y_max) = self._wanted
-        self._datasets = list(datasets)
-        self._labels = [None] * len(self._datasets)
-        self._v_lines_labels = [None] * len(self._v_lines)
-        self._rerender()
+        self.call_after_refresh(self._rerender)
 
     def _render_plot(self) -> None:
-        canvas = self.query_one("#plot", Canvas)
-        if canvas._canvas_size.width < 4 or canvas._canvas_size.height < 3:  # pyright: ignore[reportPrivateUsage]
+        canvas, left, below = (self.query_one(f"#{name}", Canvas) for name in ("plot", "margin-left", "margin-bottom"))
+        picture = self._picture
+        if picture is None or canvas.size.width < 4 or canvas.size.height < 3:
             return
-        canvas.reset()
-        for line in self._v_lines:
-            x, _ = self.get_pixel_from_coordinate(line.x, self._y_min)
-            for y in range(canvas.size.height - 1):
-                canvas.set_pixel(x, y, char="┆", style=line.line_style)
-        for dataset in self._datasets:
-            if isinstance(dataset, LinePlot):
-                self._render_line_plot(dataset)
-                if len(dataset.x) == 1:  # a single point is a line to nowhere
-                    x, y = self.get_pixel_from_coordinate(dataset.x[0], dataset.y[0])
-                    canvas.set_pixel(x, y, char="•", style=dataset.line_style)
-        self._render_axes(canvas)
+        self._take_limits(picture)
+        with ExitStack() as batch:
+            for each in (canvas, left, below):
+                batch.enter_context(each.batch_refresh())
+                each.reset(each.size)
+            if picture.scrub is not None:
+                x = self._cell_x(picture.scrub, canvas.size.width)
+                for y in range(canvas.size.height - 1):
+                    canvas.set_pixel(x, y, char="┆", style=picture.tick)
+            for line in picture.lines:
+                self._draw_line(canvas, line)
+            self._draw_y_axis(canvas, left, picture)
+            self._draw_x_axis(canvas, below, picture)
 
-    def _render_axes(self, canvas: Canvas) -> None:
-        width, height = canvas.size
-        left, below = self.query_one("#margin-left", Canvas), self.query_one("#margin-bottom", Canvas)
-        left.reset()
-        below.reset()
-        for y in range(height - 1):
-            canvas.set_pixel(0, y, char="│", style=self._axis)
-        for x in range(1, width):
-            canvas.set_pixel(x, height - 1, char="─", style=self._axis)
-        canvas.set_pixel(0, height - 1, char="└", style=self._axis)
+    def _take_limits(self, picture: Picture) -> None:
+        xs = [x for line in picture.lines for x, _ in line.points] or [0.0, 1.0]
+        ys = [y for line in picture.lines for _, y in line.points] or [0.0, 1.0]
+        self._x_min, self._x_max = picture.x_range or (min(xs), max(xs))
+        if self._x_min == self._x_max:
+            self._x_min, self._x_max = self._x_min - 0.5, self._x_max + 0.5
+        low, high = min(ys), max(ys)
+        margin = (high - low) * 0.05 or abs(high) * 0.05 or 0.5
+        self._y_min, self._y_max = (0.0 if not picture.log and 0 <= low < margin else low - margin), high + margin
+
+    def _draw_line(self, canvas: Canvas, line: Drawn) -> None:
+        """To the right of the axis and above it."""
+        across, up = self._x_max - self._x_min, self._y_max - self._y_min
+        points = [((x - self._x_min) / across, (y - self._y_min) / up) for x, y in line.points]
+        for (x, y), dots in polyline(points, canvas.size.width - 1, canvas.size.height - 1).items():
+            seen = ord(canvas.get_pixel(x + 1, y)[0]) - BLANK
+            canvas.set_pixel(x + 1, y, char=chr(BLANK + (dots | seen if 0 < seen < 256 else dots)), style=line.style)
+
+    def _cell_x(self, x: float, width: int) -> int:
+        return 1 + min(width - 2, max(0, int((x - self._x_min) / (self._x_max - self._x_min) * (width - 1))))
+
+    def _cell_y(self, y: float, height: int) -> int:
+        return min(height - 2, max(0, int((self._y_max - y) / (self._y_max - self._y_min) * (height - 1))))
+
+    def _draw_y_axis(self, canvas: Canvas, left: Canvas, picture: Picture) -> None:
+        height = canvas.size.height
+        canvas.set_pixels([(0, y) for y in range(height - 1)], char="│", style=picture.axis)
         used = height
         for tick in sorted(self._formatter.get_ticks(self._y_min, self._y_max, max(2, height // 3))):
-            if not self._y_min <= tick <= self._y_max:
-                continue
-            _, y = self.get_pixel_from_coordinate(self._x_min, tick)
-            y = min(max(0, y), height - 2)
-            if used - y < 2:
+            y = self._cell_y(tick, height)
+            if not self._y_min <= tick <= self._y_max or used - y < 2:
                 continue
             used = y
-            canvas.set_pixel(0, y, char="┤", style=self._axis)
-            label = number(10**tick) if self._log else _short(tick)
-            _write(left, self.margin_left - 1 - len(label), y, label, self._tick)
+            canvas.set_pixel(0, y, char="┤", style=picture.axis)
+            label = number(10**tick) if picture.log else _short(tick)
+            _write(left, self.margin_left - 1 - len(label), y, label, picture.tick)
+
+    def _draw_x_axis(self, canvas: Canvas, below: Canvas, picture: Picture) -> None:
+        width, bottom = canvas.size.width, canvas.size.height - 1
+        canvas.set_pixels([(x, bottom) for x in range(1, width)], char="─", style=picture.axis)
+        canvas.set_pixel(0, bottom, char="└", style=picture.axis)
         end = 0
         for tick in self._formatter.get_ticks(self._x_min, self._x_max, max(2, width // 10)):
-            if not self._x_min <= tick <= self._x_max or (tick != int(tick) and self._x_max - self._x_min > 3):
-                continue
-            x, _ = self.get_pixel_from_coordinate(tick, self._y_min)
+            between = tick != int(tick) and self._x_max - self._x_min > 3  # there is no epoch two and a half
             label = _short(tick)
+            x = self._cell_x(tick, width)
             at = min(max(0, x - len(label) // 2), width - len(label)) + self.margin_left
-            if at < end:
+            if not self._x_min <= tick <= self._x_max or between or at < end:
                 continue
             end = at + len(label) + 1
-            canvas.set_pixel(min(max(1, x), width - 1), height - 1, char="┴", style=self._axis)
-            _write(below, at, 0, label, self._tick)
-
-
-def _line(line: Drawn, mode: HiResMode | None) -> LinePlot:
-    values = np.array(line.points, dtype=float)
-    return LinePlot(x=values[:, 0], y=values[:, 1], line_style=line.style, hires_mode=mode)
+            canvas.set_pixel(x, bottom, char="┴", style=picture.axis)
+            _write(below, at, 0, label, picture.tick)
 
 
 def _write(canvas: Canvas, x: int, y: int, text: str, style: str) -> None:

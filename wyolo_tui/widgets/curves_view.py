@@ -18,11 +18,11 @@ from wyolo_tui.present import Cell, Glyphs, number
 from wyolo_tui.series import SMOOTHING, Chart, at, charts, logarithmic, reduce
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
-from wyolo_tui.widgets.chart import ChartPlot, Drawn
+from wyolo_tui.widgets.chart import ChartPlot, Drawn, Picture
 
 PERIOD_S = 1.0
 FRAME_S = 0.03
-CHART_ROWS = 9  # the least that a chart is worth drawing in
+CHART_ROWS = 8  # the least that a chart is worth drawing in
 CHART_COLUMNS = 44
 
 
@@ -69,6 +69,7 @@ class CurvesView(Widget, can_focus=True):
         self._filling: Timer | None = None
         self.waiting: list[tuple[ChartBox, Chart]] = []  # still to be drawn
         self._drawn_at = -PERIOD_S
+        self._said: Cell = []
         self._note = "no epoch has finished yet"
 
     def compose(self) -> ComposeResult:
@@ -139,6 +140,9 @@ class CurvesView(Widget, can_focus=True):
             if box.display != (n < len(shown)):
                 box.display = n < len(shown)
         self._fill()
+        if self.status != self._said:
+            self._said = self.status
+            self.post_message(self.Changed())
 
     def _columns(self, shown: int) -> int:
         return 1 if shown < 2 else max(1, min(shown, 3, self.size.width // CHART_COLUMNS))
@@ -151,6 +155,14 @@ class CurvesView(Widget, can_focus=True):
         size = columns * rows
         start = self._focus_at // size * size
         return self._charts[start : start + size]
+
+    @property
+    def settled(self) -> bool:
+        """Every chart that is shown has been drawn, and none is waiting."""
+        drawn = all(
+            box.query(ChartPlot) and box.query_one(ChartPlot).drawn for box in self.query(ChartBox) if box.display
+        )
+        return drawn and not self.waiting and self._timer is None
 
     def _fill(self) -> None:
         """One chart in each frame: drawing them all at once would keep a key waiting."""
@@ -186,13 +198,14 @@ class CurvesView(Widget, can_focus=True):
         if table is not None and not self._by_time and table.epochs:
             x_range = (float(min(1, table.epochs[0])), float(max(table.epochs[-1], 2)))
         plot.draw(
-            drawn,
-            unicode=self.glyphs.ellipsis == "…",
-            log=self._log,
-            axis=palette.css("axis"),
-            tick=palette.css("tick"),
-            scrub=scrub_x,
-            x_range=x_range if not pinned else None,
+            Picture(
+                drawn,
+                axis=palette.css("axis"),
+                tick=palette.css("tick"),
+                log=self._log,
+                scrub=scrub_x,
+                x_range=x_range if not pinned else None,
+            )
         )
         focused = chart is self._charts[self._focus_at]
         role = "accent.strong" if focused and self.has_focus else "strong"

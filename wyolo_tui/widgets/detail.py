@@ -21,7 +21,7 @@ from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell, Glyphs, plain, state_cell
 from wyolo_tui.prose import audit_line, config_lines, headline
 from wyolo_tui.themes import Palette
-from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.bars import NARROW, styled, titled
 from wyolo_tui.widgets.lines import Lines
 from wyolo_tui.widgets.log_view import LogView
 from wyolo_tui.widgets.text_view import TextView
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wyolo_tui.widgets.curves_view import CurvesView
 
 ROOMY = 34  # lines that hold the curves and the log together
+LOW = 12  # lines that are too few for more than one about the job
 TABS = ("log", "curves", "config", "events")
 _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Events"}
 
@@ -37,8 +38,9 @@ _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Even
 class Detail(Vertical):
     DEFAULT_CSS = """
     Detail { height: 1fr; }
-    Detail #about { height: auto; padding: 0 1; }
-    Detail #tabs { height: 1; padding: 0 1; }
+    Detail #about { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Detail.-low #about { height: 1; }
+    Detail #tabs { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     Detail #views { height: 1fr; }
     Detail.-roomy #log { border-top: solid $border-blurred; height: 2fr; }
     Detail.-roomy #curves { height: 3fr; }
@@ -55,7 +57,6 @@ class Detail(Vertical):
         self._arranged = False
         self._title: Cell = []
         self._about: Cell = []
-        self._about_lines = 0
         self._tab_line: Cell = []
 
     def compose(self) -> ComposeResult:
@@ -63,8 +64,10 @@ class Detail(Vertical):
         yield Static(id="tabs", markup=False)
         with Vertical(id="views"):
             yield LogView()
-            yield TextView(id="config", note="reading the configuration")
-            yield TextView(id="events", note="reading the events")
+            for tab in ("config", "events"):
+                view = TextView(id=tab)
+                view.display = False
+                yield view
 
     @property
     def palette(self) -> Palette:
@@ -108,17 +111,17 @@ class Detail(Vertical):
         lines: list[Cell] = []
         if job is not None:
             title = [(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)]
-            lines = headline(job, now)[: 3 if self.size.height > 12 else 1]
+            lines = headline(job, now)[: 1 if self.has_class("-low") else 3]
         if title != self._title:
             self._title = title
-            self.border_title = styled(title, self.palette)  # pyright: ignore[reportAttributeAccessIssue]
+            narrow = host_of(self).size.width < NARROW
+            self.border_title = titled(title, self.palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
         about = [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line]
         if about != self._about:
             self._about = about
             text = styled(about, self.palette)
             text.overflow = "ellipsis"
-            self.query_one("#about", Static).update(text, layout=len(lines) != self._about_lines)
-            self._about_lines = len(lines)
+            self.query_one("#about", Static).update(text, layout=False)
         self._draw_tabs()
 
     def show_config(self, job: Job) -> None:
@@ -175,6 +178,7 @@ class Detail(Vertical):
                     view.display = name in self.shown
 
     async def on_resize(self) -> None:
+        self.set_class(self.size.height <= LOW, "-low")
         roomy = self.size.height >= ROOMY
         if roomy != self.has_class("-roomy") or not self._arranged:
             self._arranged = True

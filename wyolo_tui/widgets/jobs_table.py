@@ -45,7 +45,7 @@ class JobsTable(Lines):
         self.jobs: Mapping[int, Job] = {}
         self.marks: set[int] = set()
         self.chosen: Collection[str] = USUAL
-        self.stale = False
+        self.beside = False  # the details of the job are beside it
         self.empty: list[Cell] = []
         self._scene: Scene | None = None
         self._range_from: int | None = None
@@ -105,7 +105,7 @@ class JobsTable(Lines):
 
     def relayout(self) -> None:
         digits = len(str(max(self.jobs, default=0)))
-        columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits)
+        columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits, self.beside)
         if columns != self._columns:
             self._columns = columns
             self._drawn.clear()

@@ -1,0 +1,235 @@
+"""The parts without a screen: what is folded, ordered, formatted, read and written."""
+
+from datetime import timedelta
+
+import pytest
+from rich.cells import cell_len
+
+from broker.protocol.api import MetricTable
+from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Resync, Sampled
+from broker.protocol.job import JobState, Priority
+from tests.tui.fake_link import NOW, fleet, nodes, sample
+from wyolo_tui.ascii import ascii_only
+from wyolo_tui.board import HISTORY, fold, more, snapshot
+from wyolo_tui.columns import USUAL, layout
+from wyolo_tui.commands import CommandError, complete, parse
+from wyolo_tui.export import as_csv
+from wyolo_tui.order import SORTS, Order
+from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
+from wyolo_tui.prose import yaml_cell
+from wyolo_tui.series import charts, reduce, smooth, with_epoch
+from wyolo_tui.verbs import lost, neighbours, next_priority, queue_of, split, undo_of
+
+JOBS = {job.id: job for job in fleet()}
+
+
+def test_a_fold_leaves_the_board_before_as_it_was() -> None:
+    before = snapshot(fleet(), nodes(), None, 100)
+    stopped = JOBS[41].model_copy(update={"state": JobState.STOPPED, "ended_at": NOW})
+    after, change = fold(before, [JobChanged(seq=101, at=NOW, job=stopped), JobRemoved(seq=102, at=NOW, job_id=40)])
+    assert before.jobs[41].state is JobState.RUNNING and 40 in before.jobs
+    assert after.jobs[41].state is JobState.STOPPED and 40 not in after.jobs
+    assert change.jobs == {40, 41} and [job.id for job in change.ended] == [41] and after.seq == 102
+
+
+def test_events_of_a_job_that_is_not_held_change_nothing() -> None:
+    board = snapshot(fleet(), [], None, 0)
+    after, change = fold(
+        board,
+        [
+            JobRemoved(at=NOW, job_id=999),
+            Progressed(at=NOW, job_id=999, epoch=1, epochs=2, epoch_progress=0.5),
+            EpochDone(at=NOW, job_id=999, attempt=1, epoch=1, values={}),
+        ],
+    )
+    assert after.jobs is board.jobs and not change.jobs
+
+
+def test_an_epoch_told_twice_counts_once() -> None:
+    board = snapshot(fleet(), [], None, 0)
+    epoch = EpochDone(at=NOW, job_id=41, attempt=1, epoch=38, values={"metrics/mAP50-95(B)": 0.9})
+    once, _ = fold(board, [epoch])
+    twice, _ = fold(once, [epoch])
+    assert once.jobs[41].best_fitness == 0.9 and once.jobs[41].best_epoch == 38
+    assert twice.jobs[41].spark == once.jobs[41].spark
+
+
+def test_the_history_of_a_node_is_bounded() -> None:
+    board = snapshot([], nodes(), None, 0)
+    board, change = fold(board, [Sampled(at=NOW, sample=sample("local", n, True)) for n in range(300)])
+    assert len(board.nodes["local"].history) == HISTORY and change.nodes == {"local"}
+
+
+def test_waits_and_totals_come_with_the_queue() -> None:
+    board = snapshot(fleet(), [], None, 0)
+    board, change = fold(board, [QueueChanged(at=NOW, counts={JobState.QUEUED: 4}, waits={47: "quota", 41: "no"})])
+    assert board.jobs[47].waits_for == "quota" and change.jobs == {47} and change.totals
+    assert fold(board, [Resync(at=NOW)])[1].resync
+
+
+def test_older_jobs_do_not_overwrite_what_the_stream_said() -> None:
+    board = snapshot([JOBS[40].model_copy(update={"name": "newer"})], [], None, 0, "cursor")
+    board, change = more(board, [JOBS[40], JOBS[39]], None)
+    assert board.jobs[40].name == "newer" and change.jobs == {39} and board.cursor is None
+
+
+@pytest.mark.parametrize("column", SORTS)
+@pytest.mark.parametrize("descending", [False, True])
+def test_an_order_kept_up_to_date_is_the_order_made_anew(column: str, descending: bool) -> None:
+    kept = Order(column=column, descending=descending)
+    kept.rebuild(JOBS)
+    changed = {
+        41: JOBS[41].model_copy(update={"state": JobState.COMPLETED, "ended_at": NOW, "epoch": 100, "eta_s": None}),
+        47: JOBS[47].model_copy(update={"priority": Priority.HIGH, "name": "aaa"}),
+        99: JOBS[48].model_copy(update={"id": 99, "rank": 0.5}),
+    }
+    jobs = {**JOBS, **changed}
+    del jobs[50]
+    kept.update(jobs, {41, 47, 50, 99})
+    anew = Order(column=column, descending=descending)
+    anew.rebuild(jobs)
+    assert kept.ids == anew.ids
+    assert [kept.position(id) for id in kept.ids] == list(range(len(kept)))
+    assert kept.position(50) is None
+
+
+@pytest.mark.parametrize("width", [40, 77, 93, 117, 157, 197, 400])
+def test_columns_fill_the_width_and_never_exceed_it(width: int) -> None:
+    shown = layout(width, USUAL)
+    assert sum(column.width + 2 for column in shown) - 2 <= max(width, shown[0].width)
+    assert shown[0].id == "id"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, ""), (0, "0s"), (59.4, "59s"), (60, "1m 00s"), (3661, "1h 01m"), (90_000, "1d 01h"), (float("inf"), "")],
+)
+def test_durations_are_short(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_ages_numbers_and_texts_have_their_width() -> None:
+    assert ago(NOW - timedelta(hours=3, minutes=5), NOW) == "3h"
+    assert [number(v) for v in (None, 0.5, 12.3456, 1234.5, 1e-9, float("nan"))] == [
+        "",
+        "0.5000",
+        "12.346",
+        "1234.5",
+        "1.00e-09",
+        "nan",
+    ]
+    assert [cell_len(fit("naïve 日本語 text", width)) for width in (3, 8, 9, 30)] == [3, 8, 9, 30]
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+@pytest.mark.parametrize("fraction", [-1, 0, 0.01, 0.5, 0.999, 1, 7])
+def test_a_bar_is_as_wide_as_asked(glyphs: object, fraction: float) -> None:
+    assert width_of(bar(fraction, 10, glyphs)) == 10  # pyright: ignore[reportArgumentType]
+
+
+def test_a_sparkline_shows_the_newest_and_survives_what_is_no_number() -> None:
+    assert spark([1, 2, 3], 5, UNICODE) == "  ▁▅█"
+    assert spark([float("nan")], 3, UNICODE) == "   "
+    assert spark([5, 5], 2, UNICODE) == "▄▄"
+
+
+def test_ascii_keeps_the_width() -> None:
+    assert ascii_only("╭─ ▶ running … ⣿ 日本 é") == "+- * running ~ # ???? e"
+
+
+def test_yaml_parts_put_together_are_the_line() -> None:
+    for line in ("a: 1", "  - b: text # x", "# note", "url: http://x:80", "- [1, 2]", "", "  key:"):
+        assert "".join(text for text, _ in yaml_cell(line)) == line
+
+
+def test_charts_keep_train_and_val_together() -> None:
+    table = MetricTable(
+        job_id=1,
+        epochs=[1, 2, 3],
+        seconds=[60.0, None, 60.0],
+        columns={
+            "val/box_loss": [3.0, 2.0, 1.0],
+            "train/box_loss": [3.0, None, float("nan")],
+            "metrics/mAP50(B)": [0.1, 0.2, 0.3],
+            "metrics/mAP50(M)": [0.1, 0.2, 0.3],
+            "empty": [None, None, None],
+        },
+    )
+    found = charts(table, by_time=True)
+    assert [(c.title, [line.label for line in c.lines]) for c in found] == [
+        ("metrics", ["mAP50", "mAP50 M"]),
+        ("box loss", ["train", "val"]),
+    ]
+    assert found[1].lines[1].points == [(1.0, 3.0), (1.0, 2.0), (2.0, 1.0)]
+
+
+def test_reducing_keeps_peaks_and_the_end() -> None:
+    points = [(float(n), 0.0) for n in range(1000)]
+    points[500] = (500.0, 9.0)
+    points[999] = (999.0, 5.0)
+    small = reduce(points, 40)
+    assert len(small) <= 80 and (500.0, 9.0) in small and small[-1] == (999.0, 5.0)
+
+
+def test_smoothing_keeps_a_constant_and_its_start() -> None:
+    assert smooth([(0, 2.0), (1, 2.0)], 0.9) == [(0, pytest.approx(2.0)), (1, pytest.approx(2.0))]
+
+
+def test_an_epoch_after_going_back_replaces_what_came_after_it() -> None:
+    table = MetricTable(
+        job_id=1, epochs=[1, 2, 3], seconds=[1.0, 1.0, 1.0], attempts=[1, 1, 1], columns={"a": [1, 2, 3]}
+    )
+    again = with_epoch(table, EpochDone(at=NOW, job_id=1, attempt=2, epoch=2, values={"a": 9, "b": 1}, seconds=2.0))
+    assert again.epochs == [1, 2] and again.columns == {"a": [1, 9], "b": [None, 1]} and again.attempts == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stop 3 4", ("stop", (3, 4), ())),
+        ("kill #3", ("kill", (3,), ())),
+        ("hold 3-5", ("hold", (3, 4, 5), ())),
+        ("priority high 3", ("priority", (3,), ("high",))),
+        ("rm 4 --files", ("remove", (4,), ())),
+        ("submit my file.yaml", ("submit", (), ("my", "file.yaml"))),
+        ("submit 'my file.yaml'", ("submit", (), ("my file.yaml",))),
+    ],
+)
+def test_commands_are_read(text: str, said: tuple[object, ...]) -> None:
+    command = parse(text)
+    assert (command.name, command.ids, command.words) == said
+
+
+@pytest.mark.parametrize("text", ["stpo 3", "priority urgent 3", "stop now", "resume 3 --epochs many", "submit 'open"])
+def test_wrong_commands_say_what_is_wrong(text: str) -> None:
+    with pytest.raises(CommandError):
+        parse(text)
+
+
+def test_completion_offers_what_can_come_next() -> None:
+    assert [c.text for c in complete("pri", [], lambda _: [])] == ["priority "]
+    assert [c.label for c in complete("priority ", [], lambda _: [])] == ["high", "normal", "low"]
+    assert [c.text for c in complete("stop 3 4", [41, 42, 7], lambda _: [])] == ["stop 3 41 ", "stop 3 42 "]
+    assert [c.label for c in complete("submit /d", [], lambda start: [f"{start}ata/"])] == ["/data/"]
+    assert "state:failed" in [c.label for c in complete("filter user:ana st", [], lambda _: [])]
+
+
+def test_verbs_know_what_they_fit_and_what_they_lose() -> None:
+    able, why_not = split("hold", [JOBS[47], JOBS[41]])
+    assert [job.id for job in able] == [47] and why_not == "#41 is not queued"
+    assert lost("kill", JOBS[47]) == "waits: nothing is lost"
+    assert "epoch 38 (42% done)" in lost("kill", JOBS[41])
+
+
+def test_an_undo_is_the_inverse() -> None:
+    queue = queue_of(JOBS)
+    move = undo_of("move", [JOBS[47]], queue)
+    assert move is not None and move.steps == (("move", 47, {"before": 48}),)
+    assert undo_of("stop", [JOBS[41]], queue) is None
+    assert [job and job.id for job in neighbours(JOBS[48], queue)] == [47, None]
+    assert next_priority(Priority.HIGH, 1) is None and next_priority(Priority.LOW, 1) is Priority.NORMAL
+
+
+def test_a_spreadsheet_computes_nothing_of_what_others_wrote() -> None:
+    evil = JOBS[41].model_copy(update={"name": '=HYPERLINK("http://x")', "user": "a,b\n"})
+    assert "'=HYPERLINK" in as_csv([evil])
