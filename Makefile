@@ -26,7 +26,7 @@ $(BIN)/uv:
 	@touch $@
 
 apt: # Debian's packages for the tests, where we are root
-	@.ci/apt redis-server tmux gcc libc6-dev strace
+	@.ci/apt redis-server tmux gcc libc6-dev strace docker.io iptables iproute2 busybox-static debootstrap docker-compose
 
 demo: .venv/.train ## really train a small model on a generated data set, and open the cockpit
 	@$(BIN)/wyolo demo

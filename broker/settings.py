@@ -5,6 +5,7 @@ docs/settings.md is what `python -m broker.settings` prints, and a test compares
 
 import json
 import os
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -16,6 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+SANDBOXES_NAME = "sandboxes.toml"  # in the data directory; written by `wyolo sandbox`
 
 
 def default_data_dir() -> Path:
@@ -163,7 +166,21 @@ def load(config: Path | None, **flags: Any) -> Settings:
         raise FileNotFoundError(f"no configuration file at {config}")
     found = _WithFile(**{name: value for name, value in flags.items() if value is not None})
     found.data_dir = found.data_dir.expanduser().absolute()
+    named = {node.name for node in found.nodes}
+    found.nodes = [*found.nodes, *(node for node in sandboxes(found.data_dir) if node.name not in named)]
     return found
+
+
+def sandboxes(data_dir: Path) -> list[NodeSettings]:
+    """Nodes that `wyolo sandbox up` has raised. Raises as `load`."""
+    path = data_dir / SANDBOXES_NAME
+    if not path.is_file():
+        return []
+    return _Registered.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).nodes
+
+
+class _Registered(BaseModel):
+    nodes: list[NodeSettings] = Field(default_factory=list[NodeSettings])
 
 
 class Described(NamedTuple):
@@ -223,6 +240,9 @@ name = "local"
 slots = 2
 gpus = ["0", "1"]
 ```
+
+Sandboxes that `wyolo sandbox up` raises are nodes too, from `sandboxes.toml` in the data directory; a table here of the
+same name goes before one there. `nodes = []` leaves only those.
 
 | setting | default | what it says |
 |---|---|---|"""

@@ -11,6 +11,7 @@ import os
 import re
 import tarfile
 import tempfile
+import textwrap
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ CONTEXT_LABEL = "wyolo.context"  # hash of the files and arguments that an image
 BASE_LABEL = "wyolo.base"
 HERE = Path(__file__).parent
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
+_STEP_WIDTH = 60  # cells
 _LAST_WORDS = 12  # lines of a failed step that are told
 
 
@@ -110,7 +112,8 @@ def _tell(tag: str, line: Mapping[str, Any], said: deque[str], progress: Progres
         return
     if match := _STEP.match(text):
         said.clear()
-        progress(Step(tag, f"building: {match[3]}", (int(match[1]) - 1) / int(match[2])))
+        step = textwrap.shorten(match[3], _STEP_WIDTH, placeholder=" ...")
+        progress(Step(tag, f"building: {step}", (int(match[1]) - 1) / int(match[2])))
         return
     said.extend(text.splitlines())
     progress(Step(tag, f"building: {said[-1]}"))

@@ -17,6 +17,7 @@ from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
 ROOM = 8 * 2**30  # bytes
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
@@ -30,7 +31,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     memory = Path("/dev/shm")
     room = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
     if room > ROOM:
-        return Path(tempfile.mkdtemp(prefix=f"wyolo-{name}-", dir=memory))
+        return Path(tempfile.mkdtemp(prefix=f"docker-{name}-", dir=memory))
     return tmp_path_factory.mktemp(name)
 
 

@@ -82,15 +82,17 @@ class HostDaemon:
     def stop(self) -> None:
         if self._process is None:
             return
-        if self._process.poll() is None:
-            containers = self.docker("ps", "-aq").split()
-            if containers:
-                self.docker("rm", "-fv", *containers)
-            self.docker("network", "prune", "-f")
+        try:
+            if self._process.poll() is None:
+                containers = self.docker("ps", "-aq").split()
+                if containers:
+                    self.docker("rm", "-fv", *containers)
+                self.docker("network", "prune", "-f")
+        finally:
             self._process.terminate()
             self._process.wait(60)
-        self._process = None
-        run(["ip", "link", "delete", self._bridge])
+            self._process = None
+            run(["ip", "link", "delete", self._bridge])
 
     def kill(self) -> None:
         """kill -9: its containers live on until it is started again, or stopped."""

@@ -53,6 +53,21 @@ def test_nodes_and_path_maps_can_be_given_by_the_environment(monkeypatch: pytest
     assert found.path_map == {"/datasets": "/mnt/data"}
 
 
+def test_sandboxes_are_nodes_unless_the_file_names_them_itself(tmp_path: Path) -> None:
+    table = '[[nodes]]\nname = "dind_{}"\nengine = "docker"\nurl = "tcp://127.0.0.1:{}"\ntls = "/certs"\n'
+    (tmp_path / "sandboxes.toml").write_text(table.format("api", 23403) + table.format("media", 23423))
+    assert [node.name for node in load(None, data_dir=tmp_path).nodes] == ["local", "dind_api", "dind_media"]
+    file = tmp_path / "wyolo.toml"
+    file.write_text(table.format("api", 1))
+    found = load(file, data_dir=tmp_path)
+    assert [(node.name, node.url) for node in found.nodes] == [
+        ("dind_api", "tcp://127.0.0.1:1"),
+        ("dind_media", "tcp://127.0.0.1:23423"),
+    ]
+    file.write_text("nodes = []\n")
+    assert [node.name for node in load(file, data_dir=tmp_path).nodes] == ["dind_api", "dind_media"]
+
+
 def test_an_unknown_setting_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
     file = tmp_path / "wyolo.toml"
     file.write_text('prot = 1\n[[nodes]]\nname = "a"\nslot = 2\n')

@@ -107,7 +107,7 @@ async def push(
     async with _opened(cli, engine) as docker:
         with progress(cli) as tells:
             outcomes = await images.push(docker, where, image, tells, registry=registry)
-    copies = list[Copy]()
+    copies = list["Copy"]()
     for name, outcome in outcomes.items():
         if isinstance(outcome, tuple):
             copies.append(outcome[0])
