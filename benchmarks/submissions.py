@@ -70,7 +70,8 @@ async def _batches(broker: live.Live, count: int) -> float:
 
 async def _saq(count: int) -> float:
     """saq's enqueue, `CONNECTIONS` at a time, on a Redis without persistence."""
-    from saq import Queue
+    from redis.asyncio import Redis
+    from saq.queue.redis import RedisQueue
 
     server = shutil.which("redis-server")
     if server is None:
@@ -83,7 +84,7 @@ async def _saq(count: int) -> float:
         )
         try:
             await asyncio.to_thread(live.until, Path(socket).exists, 10)
-            queue = Queue.from_url(f"unix://{socket}")
+            queue = RedisQueue(Redis(unix_socket_path=socket))
             began = time.perf_counter()
             for _ in range(count // CONNECTIONS):
                 await asyncio.gather(*(queue.enqueue("noop") for _ in range(CONNECTIONS)))

@@ -74,11 +74,11 @@ class Control:
         admitted = await self._admission.read(request, by=by)
         if trial is not None and admitted.spec is not None:
             admitted = replace(admitted, spec=admitted.spec.model_copy(update={"trial_number": trial}))
-        [made] = await self._ledger.submit([_new(admitted, request)], by, key, _digest([request]))
+        job, fresh = await self._ledger.submit_one(_new(admitted, request), by, key, _digest([request]))
         crash_here("after-submit-commit")
-        if made.fresh:
+        if fresh:
             self._wake()
-        return await self._ledger.job(made.id), made.fresh
+        return job, fresh
 
     async def submit_many(self, requests: Sequence[SubmitRequest], key: str | None = None, by: str = "") -> list[int]:
         """All or none. Raises as `submit` does; findings name the job by its place, `jobs.3.train.epochs`."""
@@ -104,9 +104,9 @@ class Control:
         again = SubmitRequest(spec=_spec(old).model_copy(update={"task_id": None, "priority": old.priority}))
         admitted = await self._admission.read(again, by=by)
         digest = hashlib.sha256(f"rerun {job_id}".encode()).hexdigest()
-        [made] = await self._ledger.submit([replace(_new(admitted, again), parent_id=job_id)], by, key, digest)
+        made, _ = await self._ledger.submit_one(replace(_new(admitted, again), parent_id=job_id), by, key, digest)
         self._wake()
-        return await self._ledger.job(made.id)
+        return made
 
     async def edit(self, job_id: int, request: SubmitRequest, by: str = "") -> Job:
         """Change a waiting job: the request says only what changes. Raises BadInput, Conflict."""

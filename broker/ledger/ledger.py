@@ -15,7 +15,7 @@ from broker.ledger import changes, following, listing, reads, recording, schema,
 from broker.ledger.readers import Readers
 from broker.ledger.records import ActiveJob, Change, NewJob, OutboxEntry, Recorded, Submitted
 from broker.ledger.rows import encoded, micros
-from broker.ledger.writer import Writer
+from broker.ledger.writer import Transaction, Writer
 from broker.protocol.api import JobPage, MetricTable
 from broker.protocol.event import AuditEntry, FollowerEvent
 from broker.protocol.job import Attempt, Checkpoint, Job, JobState, Priority
@@ -77,6 +77,16 @@ class Ledger:
         rows = encode() if len(jobs) < _MANY else await asyncio.to_thread(encode)
         batch = submission.Batch(rows, by, key, body_hash)
         return await self._writer.put(lambda tx: submission.submit(tx, batch))
+
+    async def submit_one(self, new: NewJob, by: str, key: str | None, body_hash: str) -> tuple[Job, bool]:
+        """As `submit`; the job with its spec, and whether it is new."""
+        batch = submission.Batch([submission.encode(new)], by, key, body_hash)
+
+        def made(tx: Transaction) -> tuple[Job, bool]:
+            [submitted] = submission.submit(tx, batch)
+            return reads.job(tx.db, submitted.id), submitted.fresh
+
+        return await self._writer.put(made)
 
     async def advance(self, change: Change) -> Job:
         """The job as it is afterwards, without its spec unless it starts. Raises NotFound, Conflict, StaleFence,

@@ -43,6 +43,8 @@ class Relay:
         self._held = held
         self._changed = changed
         self._news = asyncio.Event()
+        self._this, self._next = asyncio.Event(), asyncio.Event()  # two passes; set when one has told the order
+        self._this.set()
         self._later: asyncio.TimerHandle | None = None
         self._looked_at = self._renewed_at = float("-inf")
         self._relayed: list[int] = []
@@ -55,6 +57,10 @@ class Relay:
     def wake(self) -> None:
         """The outbox has something that somebody waits for."""
         self._news.set()
+
+    async def caught_up(self) -> None:
+        """Until Redis was told, or could not be told, what had been decided about the order before this was called."""
+        await (self._next if self._news.is_set() else self._this).wait()
 
     def started(self, lease: Lease) -> None:
         self._started.append(lease)
@@ -76,6 +82,7 @@ class Relay:
                 async with asyncio.timeout(TICK_S):
                     await self._news.wait()
             self._news.clear()
+            self._this, self._next = self._next, asyncio.Event()
             try:
                 await self._pass()
             except QueueDown as error:
@@ -89,6 +96,8 @@ class Relay:
             except Exception:
                 _log.exception("a pass to Redis broke; the next one follows")
                 await asyncio.sleep(TICK_S)
+            finally:
+                self._this.set()
 
     async def _pass(self) -> None:
         """Raises QueueDown, LedgerFull."""
@@ -96,7 +105,8 @@ class Relay:
         if now - self._looked_at >= TICK_S or self.redis != "ok":
             await self._look()
             self._looked_at = now
-        while True:
+        more = True
+        while more:
             entries = await self._ledger.outbox(_BATCH + len(self._relayed))
             await self._take_out()
             known = set(self._relayed)
@@ -107,9 +117,11 @@ class Relay:
                 self._relayed += [entry.id for entry in fresh]
                 if moved := {entry.job_id for entry in fresh if entry.op != "result"}:
                     self._changed(moved)
+            more = len(fresh) >= _BATCH
+            if not more:
+                self._this.set()
+            await self._release()
             await self._settle()
-            if len(fresh) < _BATCH:
-                return
 
     async def _look(self) -> None:
         """At Redis: is it the one that was filled?"""
@@ -122,25 +134,29 @@ class Relay:
             self._changed(())
 
     async def _take_out(self) -> None:
-        """What Redis misses here is mended later: leases are renewed, or expire, and stale jobs are found again."""
+        """What Redis misses here is mended later: leases are renewed, and stale jobs are found again."""
         started, self._started = self._started, []
-        ended, self._ended = self._ended, []
         stale, self._stale = self._stale, set[int]()
-        over = set(ended)
-        taken = [lease for lease in started if lease not in over]
+        brief = set(started).intersection(self._ended)
+        taken = [lease for lease in started if lease not in brief]
         now = asyncio.get_running_loop().time()
         if now - self._renewed_at >= RENEW_S:
             taken, self._renewed_at = list(self._held()), now
         if taken:
             await self._queue.claim(taken, LEASE_S)
             crash_here("after-claim")
-        gone = {job_id for job_id, _ in over.intersection(started)}
+        gone = {job_id for job_id, _ in brief}
         if stale:  # asked again: one that waits by now may have been told Redis already
             gone |= stale - {job.id for job in await self._ledger.specs(list(stale)) if job.state is JobState.QUEUED}
         if gone:
             await self._queue.drop(list(gone))
-        if leased := over.difference(started):
-            await self._queue.release(list(leased))
+        self._ended = [lease for lease in self._ended if lease not in brief]
+
+    async def _release(self) -> None:
+        """One that Redis keeps expires."""
+        ended, self._ended = self._ended, []
+        if ended:
+            await self._queue.release(ended)
 
     async def _settle(self) -> None:
         """The ledger may forget what was relayed. Raises LedgerFull: then it is relayed again, harmlessly."""

@@ -117,6 +117,7 @@ class Scheduler:
         if self._broken:  # a job may have been claimed and not started
             await self._supervisor.adopt()
             self._broken = False
+        await self._relay.caught_up()
         rooms = self._rooms.rooms(self._held())
         free = sum(max(0, room.slots - len(room.occupied)) for room in rooms if not room.closed)
         if not free or self.redis != "ok":
