@@ -6,7 +6,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,9 +51,10 @@ async def ask(redis: RedisServer) -> AsyncIterator[Ask]:
 
 @contextmanager
 def frozen(pid: int) -> Generator[None]:
-    """The process stands still inside this block."""
+    """The process stands still inside this block, in which it may be killed."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -16,7 +16,9 @@ class Terminal:
         self._socket = str(folder / f"tmux-{uuid.uuid4().hex[:8]}")
         self._size = ["-x", str(columns), "-y", str(rows)]
         self._argv = argv
-        self._env = env | {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        sized = {"COLUMNS", "LINES"}  # pytest-xdist sets them, and they go before the terminal's own word
+        kept = {name: value for name, value in env.items() if name not in sized}
+        self._env = kept | {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
 
     def __enter__(self) -> Self:
         # the pane stays when its program has ended, so that its last words can be read

@@ -60,7 +60,7 @@ class SubmitDialog(Dialog[Job]):
             box.border_title = f"{what}, from {self._job.id} {self._job.name}" if self._job and not self._edit else what
             with Horizontal():
                 yield Static("name", classes="label", markup=False)
-                yield Input(id="name", placeholder="made from the model where empty", highlighter=None)
+                yield Input(id="name", placeholder="from the model if empty", highlighter=None)
                 yield Static(id="how", classes="label", markup=False)
             yield YamlEditor(self.palette, id="yaml")
             with VerticalScroll(id="about-it", can_focus=False):
