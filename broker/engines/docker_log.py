@@ -42,18 +42,21 @@ class Place:
         self.seen = seen
         self._next: bytes | None = None
         self._next_seen = 0
-        self._turn = b""  # an entry of this time or later moves `since` on
+        self._turn = b""  # the first entry after this time, which all before it keep to, is a place to count from
+
+    def skip(self, at: bytes) -> None:
+        """An entry that was counted before a restart."""
+        if self._next is None:
+            self._turn = max(self._turn, at)
 
     def count(self, at: bytes) -> None:
         if at >= self.since:
             self.seen += 1
-        if self._next is None:
-            self._next, self._next_seen, self._turn = at, 1, _later(at)
-            return
-        if at >= self._next:
+        if self._next is not None and at >= self._next:
             self._next_seen += 1
-        if at >= self._turn:
-            self.since, self.seen = self._next, self._next_seen
+        if at > self._turn:
+            if self._next is not None:
+                self.since, self.seen = self._next, self._next_seen
             self._next, self._next_seen, self._turn = at, 1, _later(at)
 
 
@@ -79,10 +82,11 @@ class Entries:
                 break
             entry = buffer[at + HEADER : end]
             at = end
+            stamp, _, text = entry.partition(b" ")
             if self._skip:
                 self._skip -= 1
+                self._place.skip(stamp)
                 continue
-            stamp, _, text = entry.partition(b" ")
             count(stamp)
             out.append(text)
         if entry:

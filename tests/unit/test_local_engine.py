@@ -20,6 +20,8 @@ from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
 from tests.waiting import until, until_awaited
 
+BROKER = f"b{os.getpid()}"  # what an attempt left behind is known by it, and killed: not by two test runs at once
+
 
 class NoGauges:
     cpus = 2.0
@@ -31,12 +33,12 @@ class NoGauges:
 
 
 def ref(fence: int = 1) -> AttemptRef:
-    return AttemptRef("b0", 7, fence)
+    return AttemptRef(BROKER, 7, fence)
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine("local", "b0", NoGauges())
+    engine = LocalEngine("local", BROKER, NoGauges())
     yield engine
     await engine.close()
 
@@ -117,11 +119,11 @@ async def test_a_job_sees_a_clean_environment_and_only_its_gpus(
     monkeypatch.setenv("WYOLO_REDIS_URL", "redis://:secret@host")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    engine = LocalEngine("local", "b0", NoGauges())
+    engine = LocalEngine("local", BROKER, NoGauges())
     attempt = await launch(engine, directory, "env", env={"MINE": "yes"}, gpus=["GPU-b"])
     await attempt.wait()
     lines = said(directory).splitlines()
-    assert {"MINE=yes", "CUDA_VISIBLE_DEVICES=GPU-b", "LC_ALL=C.UTF-8", "WYOLO_ATTEMPT=b0/7/1"} <= set(lines)
+    assert {"MINE=yes", "CUDA_VISIBLE_DEVICES=GPU-b", "LC_ALL=C.UTF-8", f"WYOLO_ATTEMPT={BROKER}/7/1"} <= set(lines)
     assert "secret" not in said(directory)
     await engine.close()
 
@@ -255,7 +257,7 @@ async def test_a_new_broker_finds_a_running_job_and_hears_its_end(engine: LocalE
     await until(lambda: said(directory) == "one\n")
     await engine.close()
 
-    second = LocalEngine("local", "b0", NoGauges())
+    second = LocalEngine("local", BROKER, NoGauges())
     adopted = await second.attach(ref(), directory, first.engine_ref)
     assert adopted.engine_ref == first.engine_ref
     assert (await second.inventory()).alive == (ref(),)
@@ -357,7 +359,7 @@ async def test_a_flood_of_lines_is_followed_to_its_newest(engine: LocalEngine, d
 
 
 async def test_past_its_limit_only_events_of_a_log_are_read(directory: Path) -> None:
-    engine = LocalEngine("local", "b0", NoGauges(), log_keep_mib=1)
+    engine = LocalEngine("local", BROKER, NoGauges(), log_keep_mib=1)
     attempt = await python(
         engine,
         directory,

@@ -1,0 +1,12 @@
+"""Parts that a broker has and parts that a trainer has are tested in one process here."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def plain_image_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Ultralytics was imported, Image.open takes what it does not know for HEIF, and wants to install a plug-in."""
+    if patches := sys.modules.get("ultralytics.utils.patches"):
+        monkeypatch.setattr(patches, "_pil_plugins_registered", True)
