@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def plain_image_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Ultralytics was imported, Image.open takes what it does not know for HEIF, and wants to install a plug-in."""
+    """Where Ultralytics was imported, Image.open takes the unknown for HEIF, and wants to install a plug-in."""
     if patches := sys.modules.get("ultralytics.utils.patches"):
         monkeypatch.setattr(patches, "_pil_plugins_registered", True)
