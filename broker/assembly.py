@@ -59,6 +59,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
         supervisor = await stack.enter_async_context(
             Supervisor(ledger, queue, bus=bus, settings=settings, engines=engines)
         )
+        supervisor.on_silence = fleet.doubt
         scheduler = Scheduler(
             ledger,
             queue,

@@ -44,6 +44,7 @@ class Fleet:
         self._nodes = {settings.name: _Watched(settings, engine) for settings, engine in engines}
         self._ledger = ledger
         self._bus = bus
+        self._doubted: dict[str, float] = {}  # node -> since when, by the loop's clock
         self._unseen = set(self._nodes)
         self.seen = asyncio.Event()  # every node was measured once, or could not be
 
@@ -79,7 +80,12 @@ class Fleet:
         """Why nothing may start on a node ('' where it may), its GPUs that are set aside, and all of its GPUs."""
         node = self._nodes[name]
         lost = {gpu.uuid for gpu in node.history[-1].gpus if gpu.lost} if node.history else set[str]()
-        return "cannot be reached" if node.state is NodeState.UNREACHABLE else "", frozenset(lost), node.gpus
+        away = node.state is NodeState.UNREACHABLE or name in self._doubted
+        return "cannot be reached" if away else "", frozenset(lost), node.gpus
+
+    def doubt(self, name: str) -> None:
+        """Somebody had no answer of it: until it gives one, nothing starts there."""
+        self._doubted[name] = asyncio.get_running_loop().time()
 
     async def _watch(self, node: _Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -95,6 +101,8 @@ class Fleet:
                 said = str(error) or f"did not answer for {PATIENCE_S:.0f} s"
                 await self._turn(node, NodeState.UNREACHABLE, said)
             else:
+                if self._doubted.get(node.settings.name, began) <= began:
+                    self._doubted.pop(node.settings.name, None)
                 node.history.append(sample)
                 node.gpus = [gpu.uuid for gpu in sample.gpus]  # a driver may come late, a GPU may come back
                 self._bus.publish(Sampled(at=sample.at, sample=sample))

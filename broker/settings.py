@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+SHORTEST_LEASE_S = 3.0  # of self-fencing: the last third of it is for saving
 SANDBOXES_NAME = "sandboxes.toml"  # in the data directory; written by `wyolo sandbox`
 
 
@@ -72,6 +73,12 @@ class NodeSettings(BaseModel):
     daemon_log_mib: int = Field(
         default=1024, ge=16, description="docker: MiB after which the daemon turns a job's log over"
     )
+    self_fencing_s: float = Field(
+        default=0,
+        ge=0,
+        description="docker: seconds without contact to the broker after which a training there has left by itself, "
+        "and is gone on with elsewhere; 0 = never: it is unknown until its daemon answers or a person resolves it",
+    )
     reads: list[Path] = Field(
         default_factory=list[Path],
         description="docker: folders that jobs may read, at their own paths; empty = `allowed_roots`",
@@ -84,6 +91,12 @@ class NodeSettings(BaseModel):
     def _encrypted(self) -> Self:
         if self.engine == "docker" and self.url.startswith("tcp://") and self.tls is None:
             raise ValueError(f"node {self.name}: tcp:// needs `tls`, a folder with ca.pem, cert.pem and key.pem")
+        return self
+
+    @model_validator(mode="after")
+    def _time_to_save(self) -> Self:
+        if 0 < self.self_fencing_s < SHORTEST_LEASE_S:
+            raise ValueError(f"node {self.name}: self_fencing_s must be 0 or at least {SHORTEST_LEASE_S:g}")
         return self
 
 

@@ -49,6 +49,9 @@ class Engine(LocalEngine):
         self._reach()
         return await super().inventory()
 
+    async def contact(self) -> None:
+        self._reach()
+
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> LocalAttempt:
         self._reach()
         return await super().attach(ref, directory, engine_ref)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from broker.protocol.training import EXIT_FAILED, TrainConfig
 from trainer import console
+from trainer.lease import Lease
 from trainer.stop import Stop, Stopped
 
 _USAGE_ERROR = 2
@@ -23,11 +24,16 @@ def main() -> int:
     faulthandler.enable()
     console.install()
     config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_bytes())
+    lease = Lease.of(os.environ, stop)
+    if lease is not None:
+        lease.watch()
     from trainer.emit import Emitter
 
     emitter = Emitter(Path(config.directory), stop)
     from trainer.run import run
 
+    if lease is not None:
+        lease.await_contact()
     return run(config, emitter, stop)
 
 

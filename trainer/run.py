@@ -45,10 +45,10 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
             stop.hold()  # how it ended is written whole
         reason, message, code = EndReason.COMPLETED, f"Trained {attempt.epoch} epochs", EXIT_OK
     except Stopped:
-        reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
+        (reason, message), code = attempt.stopped(), EXIT_STOPPED
     except Exception as error:  # the trainer's edge: whatever was raised is classified and reported
         if stop.requested:  # what a stop breaks on its way (a loader's worker that got the signal too) is no failure
-            reason, message, code = EndReason.USER_STOP, attempt.stopped(), EXIT_STOPPED
+            (reason, message), code = attempt.stopped(), EXIT_STOPPED
         else:
             failure = classify(error, attempt.kept())
             print(failure.traceback or failure.message, flush=True)
@@ -82,13 +82,16 @@ class _Attempt:
             return newest.epoch
         return self._resumed.checkpoint.epoch if self._resumed is not None else 0
 
-    def stopped(self) -> str:
-        """Waits for what is being written, and says what a stop left."""
+    def stopped(self) -> tuple[EndReason, str]:
+        """Waits for what is being written, and says why it stopped and what that left."""
         try:
             self._keeper.settle()
         except OSError as error:
             self._emitter.note(f"the newest checkpoint could not be written: {error}")
-        return f"Stopped as asked. {self.kept()} Resume goes on with epoch {self.epoch + 1}."
+        if self._stop.why:
+            return EndReason.INTERRUPTED, f"{self._stop.why}: it left by itself. {self.kept()}"
+        message = f"Stopped as asked. {self.kept()} Resume goes on with epoch {self.epoch + 1}."
+        return EndReason.USER_STOP, message
 
     def kept(self) -> str:
         if self.epoch > 0:

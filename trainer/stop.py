@@ -24,6 +24,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self.why = ""  # where nobody asked from outside
         self._asked_at = 0.0
         self._held = 0
         self._pid = os.getpid()

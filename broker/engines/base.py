@@ -108,6 +108,10 @@ class Engine(Protocol):
 
     async def sample(self) -> HostSample: ...
 
+    async def contact(self) -> None:
+        """Whoever runs the attempts has just answered. Raises EngineUnreachable."""
+        ...
+
     async def launch(self, launch: Launch) -> Handle:
         """Start an attempt. Raises AlreadyLaunched (attach to it), EngineUnreachable (it may run), EngineError."""
         ...

@@ -72,6 +72,9 @@ class DockerEngine:
         self._watch()
         return await self._usage.sample([each.container for each in self._attempts.values() if each.exit is None])
 
+    async def contact(self) -> None:
+        await self._link.contact()
+
     async def launch(self, launch: Launch) -> DockerAttempt:
         """Raises AlreadyLaunched, AttemptGone (the node has no room: it never started, and never will), EngineError
         (this can never be started), EngineUnreachable (it may run)."""

@@ -20,6 +20,7 @@ from broker.engines.docker_ssh import Tunnel
 from broker.errors import EngineError, EngineUnreachable
 
 QUICK_S = 10.0  # for questions
+FRESH_S = 0.5  # an answer as old as this still says that it answers
 SLOW_S = 60.0  # for making and starting a container on a busy machine
 OLDEST_API = (1, 41)
 READ_BYTES = 1 << 20  # buffered of a stream
@@ -39,6 +40,8 @@ class Link:
         self._docker: Docker | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._root = ""
+        self._asking = asyncio.Lock()
+        self._heard_at = float("-inf")  # when the newest question that was answered was asked
 
     async def close(self) -> None:
         if self._streams is not None:
@@ -79,6 +82,15 @@ class Link:
 
     async def ping(self) -> None:
         await self._told("version")
+
+    async def contact(self) -> None:
+        """It has answered a moment ago, or does so now. One question for all who want to know."""
+        async with self._asking:
+            if self._now() - self._heard_at > FRESH_S:
+                await self.ping()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     # --- containers ---
 
@@ -168,6 +180,7 @@ class Link:
     async def _ask(
         self, method: str, path: str, params: Mapping[str, str] | None, body: Mapping[str, Any] | None, limit_s: float
     ) -> Any:
+        asked_at = self._now()
         async with (
             self._asked(limit_s) as docker,
             docker.session.request(method, _url(docker, path), params=params, json=body) as response,
@@ -175,6 +188,7 @@ class Link:
             if response.status >= 400:
                 raise Refused(response.status, await _said(response))
             data = await response.read()
+            self._heard_at = max(self._heard_at, asked_at)
             return json.loads(data) if data else None
 
     @asynccontextmanager

@@ -57,6 +57,9 @@ class LocalEngine:
     async def sample(self) -> HostSample:
         return await self._gauges.sample()
 
+    async def contact(self) -> None:
+        """The kernel is always there."""
+
     async def launch(self, launch: Launch) -> LocalAttempt:
         """Raises AlreadyLaunched, AttemptGone (the machine has no room for a process: it never started, and never
         will), EngineError (this can never be started)."""

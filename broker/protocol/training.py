@@ -18,6 +18,10 @@ EVENTS_NAME = "events.jsonl"
 RUN_NAME = "run"  # Ultralytics' save_dir
 CHECKPOINTS_NAME = "checkpoints"
 
+LEASE_ENV = "WYOLO_LEASE"  # where self-fencing is asked for: a file that changes while the broker has contact
+LEASE_S_ENV = "WYOLO_LEASE_S"  # seconds without a change, after which nothing of the attempt may run
+LEASE_OVER = "over"  # how it begins once the attempt was given up
+
 EXIT_OK = 0
 EXIT_FAILED = 1  # result.json says why
 EXIT_STOPPED = 75  # SIGTERM was obeyed: a checkpoint is there (EX_TEMPFAIL)

@@ -18,6 +18,7 @@ from broker.supervisor.times import TimeIndex
 
 RECORD_S = 0.2  # between two records of what nobody waits for
 _SHOWN_LINES = 200  # newest lines of a batch that are shown live
+Fetch = Callable[[str], Awaitable[bytes]]  # a file of the attempt's directory; raises FileNotFoundError
 
 
 class Hearing:
@@ -67,11 +68,11 @@ class Hearing:
             with suppress(LedgerFull):  # it is kept, and tried again with the next
                 await self.flush()
 
-    async def complete(self, handle: Handle) -> None:
+    async def complete(self, fetch: Fetch) -> None:
         """It has ended: take in what the log did not show, and say what nobody can tell any more."""
         self._ended = True
         if self._trains:
-            await self._fill(handle)
+            await self._fill(fetch)
             if self.account.missing or self.account.malformed:
                 malformed, missing = self.account.malformed, self.account.missing
                 self.account.note(f"{malformed} events could not be read, {missing} are missing")
@@ -90,17 +91,17 @@ class Hearing:
 
     async def _take(self, handle: Handle, event: TrainerEvent) -> None:
         if event.n > self.account.last_event + 1:
-            await self._fill(handle, event.n)
+            await self._fill(handle.fetch, event.n)
             self.account.missing += event.n - self.account.last_event - 1
         if (seen := self._add(event)) is not None:
             self._means.bus.publish(seen)
         now = self._means.clock()
         self._means.mirror.progress(self._task_id, live.fields(self._job, self.account, self._attempt, now))
 
-    async def _fill(self, handle: Handle, before: int | None = None) -> None:
+    async def _fill(self, fetch: Fetch, before: int | None = None) -> None:
         """The events that the log does not show, from the file that the trainer keeps of them."""
         with suppress(FileNotFoundError):
-            for event in wire.between(await handle.fetch(EVENTS_NAME), self.account.last_event, before):
+            for event in wire.between(await fetch(EVENTS_NAME), self.account.last_event, before):
                 self._add(event)
 
     def _add(self, event: TrainerEvent) -> Progressed | None:

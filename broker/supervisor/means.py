@@ -23,4 +23,5 @@ class Means:
     engines: Mapping[str, Engine]
     clock: Callable[[], datetime]  # UTC
     spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
+    silent: Callable[[str], None]  # a node did not answer when it should have
     room: Callable[[], None]  # an attempt holds nothing of its node any more, and its end was given to the ledger

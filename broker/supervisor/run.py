@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from broker.crashpoint import crash_here
 from broker.engines.base import AttemptRef, Engine, Exit, Handle
+from broker.engines.plain import read_plain
 from broker.errors import (
     AlreadyLaunched,
     AttemptGone,
@@ -28,6 +29,7 @@ from broker.protocol.job import ACTIVE, Attempt, EndReason, Intent, Job, JobStat
 from broker.protocol.training import RESULT_NAME, TrainerResult
 from broker.supervisor import work
 from broker.supervisor.hearing import Hearing
+from broker.supervisor.lease import Lease
 from broker.supervisor.means import Means
 from broker.supervisor.verdict import Ending, Verdict, judge
 
@@ -53,6 +55,9 @@ class Run:
         self.attempt = attempt
         self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
         self.hearing = Hearing(means, job, attempt)
+        self._lease = Lease(Path(attempt.directory), self._self_fencing_s())
+        if adopted:
+            self._lease.find()
         self.settled = asyncio.Event()  # it is known whether it runs
         self.over = False  # nothing of it runs, and the ledger's next word about it is its end
 
@@ -62,7 +67,11 @@ class Run:
         """Until the attempt has its verdict. Whatever breaks on the way is logged, and tried again."""
         while True:
             try:
-                await self._follow()
+                if self._lease.over:
+                    await self._give_up()
+                else:
+                    async with self._lease.limits(self.attempt.node):
+                        await self._follow()
             except EngineUnreachable as error:
                 await self._guard(self._lost_sight(str(error)))
             except (Conflict, NotFound) as error:  # a person has resolved it, another attempt took over, it was removed
@@ -78,7 +87,7 @@ class Run:
             finally:
                 self.settled.set()
             self._adopted = True  # whatever we did not hear of, its engine knows
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._lease.left_s(RETRY_S))
             if not await self._guard(self._still_ours()):
                 return
 
@@ -121,14 +130,18 @@ class Run:
         self._handle, self._stopping = handle, False
         self.settled.set()
         ended = asyncio.ensure_future(handle.wait())
+        keeping = asyncio.ensure_future(self._lease.keep(self._means.engines[self.attempt.node]))
         if self._intent is not None:
             self._means.spawn(self._obey(), f"obey {self.ref.name}")
         try:
             await self._hear_out(handle, ended)
-            await self._conclude(handle, await ended)
+            exit = await ended
+            self._lease.unlimited()
+            await self._conclude(handle, exit)
         finally:
             self._handle = None
             ended.cancel()
+            keeping.cancel()
 
     async def _begin(self) -> Handle | None:
         """Its handle, or None when it has none and never will."""
@@ -155,11 +168,14 @@ class Run:
         return None
 
     async def _launch(self, engine: Engine) -> Handle:
-        config = None
+        config, told = None, dict[str, str]()
         if isinstance(work.spec_of(self.job).work, TrainWork):
             config = work.train_config(self.job, self.attempt, self._means.settings, *await self._earlier())
         try:
-            launch = work.prepare(self.job, self.attempt, self.ref, self._means.trainer, config)
+            if config is not None:
+                work.make_directory(self.attempt)
+                told = self._lease.grant()
+            launch = work.prepare(self.job, self.attempt, self.ref, self._means.trainer, config, told=told)
         except OSError as error:
             raise EngineError(
                 f"the attempt's directory cannot be made ({error}); nothing was started: make room there, "
@@ -238,9 +254,26 @@ class Run:
         if self.job.kind == "train":
             with suppress(FileNotFoundError, ValidationError):
                 result = TrainerResult.model_validate_json(await handle.fetch(RESULT_NAME))
-        await self.hearing.complete(handle)
+        await self.hearing.complete(handle.fetch)
         await self._until_there_is_room(self.hearing.flush)
         await self._decide(exit, result)
+
+    async def _give_up(self) -> None:
+        """Its node is out of reach, and it has left by itself by now."""
+        why = f"{self.attempt.node} could not be reached for {self._lease.held_s:g} s, and the training left by itself"
+        self._means.silent(self.attempt.node)
+        await self._bury()
+        await self._decide(Exit(None), None, lost=why)
+
+    async def _bury(self) -> None:
+        """Nobody but its directory can tell of it any more."""
+        self._lease.revoke()
+
+        async def fetch(name: str) -> bytes:
+            return await asyncio.to_thread(read_plain, Path(self.attempt.directory) / name)
+
+        await self.hearing.complete(fetch)
+        await self._until_there_is_room(self.hearing.flush)
 
     async def _decide(self, exit: Exit, result: TrainerResult | None, lost: str = "") -> None:
         if self._heeded and self._intent is None:  # it may have ended between the wish and our hearing of it
@@ -323,7 +356,13 @@ class Run:
         if alive:
             await self._advance("resolve", by=by, message=f"{by or 'someone'} says that it is alive: we go on looking")
         else:
+            await self._bury()
             await self._decide(Exit(None), None, lost=f"{by or 'someone'} says that it is gone")
+
+    def _self_fencing_s(self) -> float:
+        """As the operator wants it on its node."""
+        nodes = self._means.settings.nodes if self.job.kind == "train" else ()
+        return next((node.self_fencing_s for node in nodes if node.name == self.attempt.node), 0.0)
 
     async def _grace_s(self, intent: Intent) -> float:
         """As asked with the newest wish, else the setting."""

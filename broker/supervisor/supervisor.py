@@ -53,6 +53,7 @@ class Supervisor:
             engines=engines,
             clock=clock,
             spawn=self._spawn,
+            silent=self._silent,
             room=self._room,
         )
         self._runs: dict[int, Run] = {}
@@ -61,6 +62,7 @@ class Supervisor:
         self._draining = False
         self._early: set[int] = set()  # jobs whose owners wanted something between their STARTING and their start here
         self.on_end = on_end
+        self.on_silence: Callable[[str], None] = lambda _node: None  # nothing should start there until it answers
         self.on_room: Callable[[], None] = lambda: None  # an attempt has ended: its place can be given away
 
     @property
@@ -179,6 +181,9 @@ class Supervisor:
 
     def _room(self) -> None:
         self.on_room()
+
+    def _silent(self, node: str) -> None:
+        self.on_silence(node)
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.job.id) is run:

@@ -74,6 +74,8 @@ def judge(ending: Ending) -> Verdict:
         return said
     if code is None:
         return _interrupted(ending, EndReason.INTERRUPTED, "its process was killed, or the machine went down")
+    if ending.kind == "train" and code == _SIGNALLED + signal.SIGALRM:
+        return _interrupted(ending, EndReason.INTERRUPTED, "it heard nothing of the broker for too long, and left")
     if code - _SIGNALLED in _FROM_OUTSIDE:
         name = signal.Signals(code - _SIGNALLED).name
         return _interrupted(ending, EndReason.INTERRUPTED, f"something else sent {name} to its process")

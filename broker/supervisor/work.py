@@ -1,9 +1,10 @@
 """From a job to what its engine launches: a trainer told by `train.json`, or the command as it was given."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
@@ -53,13 +54,27 @@ def train_config(
     )
 
 
-def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, config: TrainConfig | None) -> Launch:
-    """Makes the attempt's directory in the jobs' one. `config`: of a training. Raises OSError."""
-    spec = spec_of(job)
+def make_directory(attempt: Attempt) -> Path:
+    """The attempt's, in the jobs' one. Raises OSError."""
     directory = Path(attempt.directory)
     for made in (directory.parent, directory):
         with suppress(FileExistsError):
             made.mkdir(mode=0o700)
+    return directory
+
+
+def prepare(
+    job: Job,
+    attempt: Attempt,
+    ref: AttemptRef,
+    trainer: TrainerArgv,
+    config: TrainConfig | None,
+    *,
+    told: Mapping[str, str] = MappingProxyType({}),
+) -> Launch:
+    """Makes the attempt's directory. `config`: of a training. `told`: to a trainer besides. Raises OSError."""
+    spec = spec_of(job)
+    directory = make_directory(attempt)
     path: Path | None = None
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
@@ -69,7 +84,7 @@ def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, c
         assert config is not None
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
-        argv, env, cwd = trainer(path), {}, directory
+        argv, env, cwd = trainer(path), told, directory
     cpus, memory_mib = spec.resources.cpus, spec.resources.memory_mib
     return Launch(ref, argv, env, cwd, directory, attempt.gpus, cpus, memory_mib, path)
 

@@ -169,6 +169,9 @@ class FakeEngine:
     async def sample(self) -> HostSample:
         raise AssertionError("nobody asks")
 
+    async def contact(self) -> None:
+        await self._link.ask(lambda: None)
+
     async def launch(self, launch: Launch) -> Handle:
         node = self._link.node
         return _FakeHandle(await self._link.ask(lambda: node.start(launch), launch.ref), self._link)
