@@ -37,6 +37,8 @@ class Launch:
     cpus: float = 0.0  # cores; 0: not limited
     memory_mib: int = 0  # 0: not limited
     config: Path | None = None  # of a training: an engine with a Python of its own starts the trainer by that
+    image: str = ""  # of its container; "": the node's own
+    network: str = ""  # "": the node's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Template:
 def body(launch: Launch, template: Template) -> dict[str, Any]:
     """What `POST /containers/create` is given."""
     made: dict[str, Any] = {
-        "Image": template.image,
+        "Image": launch.image or template.image,
         "Entrypoint": argv(launch, template),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in environment(launch).items()],
@@ -101,7 +101,7 @@ def _host(launch: Launch, template: Template) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={template.tmp_mib}m,mode=1777"},
-        "NetworkMode": template.network,
+        "NetworkMode": launch.network or template.network,
         "IpcMode": "private",
         "ShmSize": template.shm_mib * _MIB,
         "PidsLimit": template.pids,
