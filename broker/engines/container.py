@@ -26,6 +26,7 @@ class Template:
     image: str
     user: str  # "uid:gid", not root
     python: str = "python3"  # of the image, for trainings
+    pull: bool = False  # images that are missing
     network: str = "none"
     shm_mib: int = 1024
     tmp_mib: int = 1024  # /tmp, in memory

@@ -46,10 +46,10 @@ async def command(
 ) -> Exit:
     """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
     folder: Path | None = (cwd or Path.cwd()).absolute()
+    if not folder.is_dir():
+        raise BadUse(f"there is no folder {folder}")
     if image is not None and cwd is None:  # an image has its own folders and programs
         folder = None
-    elif folder is not None and not folder.is_dir():
-        raise BadUse(f"there is no folder {folder}")
     spec = JobSpec(
         work=CommandWork(argv=argv, cwd=str(folder) if folder else None, env=_environment(env or [], image is None)),
         name=name or "",
