@@ -24,4 +24,5 @@ class Means:
     clock: Callable[[], datetime]  # UTC
     spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
     silent: Callable[[str], None]  # a node did not answer when it should have
+    told: Callable[[], None]  # a run has something new to say of what it does before it starts
     room: Callable[[], None]  # an attempt holds nothing of its node any more, and its end was given to the ledger

@@ -54,6 +54,7 @@ class Supervisor:
             clock=clock,
             spawn=self._spawn,
             silent=self._silent,
+            told=self._told,
             room=self._room,
         )
         self._runs: dict[int, Run] = {}
@@ -63,6 +64,7 @@ class Supervisor:
         self._early: set[int] = set()  # jobs whose owners wanted something between their STARTING and their start here
         self.on_end = on_end
         self.on_silence: Callable[[str], None] = lambda _node: None  # nothing should start there until it answers
+        self.on_told: Callable[[], None] = lambda: None  # what an attempt does before it starts
         self.on_room: Callable[[], None] = lambda: None  # an attempt has ended: its place can be given away
 
     @property
@@ -74,6 +76,11 @@ class Supervisor:
         """The newest progress of a running training."""
         run = self._runs.get(job_id)
         return None if run is None else run.hearing.progress
+
+    def doing(self, job_id: int) -> str:
+        """What takes time before an attempt starts, such as the pull of its image; '' for nothing."""
+        run = self._runs.get(job_id)
+        return "" if run is None else run.doing
 
     def start(self, job: Job, attempt: Attempt) -> None:
         """Launch an attempt whose STARTING is in the ledger. `job` with its spec."""
@@ -184,6 +191,9 @@ class Supervisor:
 
     def _silent(self, node: str) -> None:
         self.on_silence(node)
+
+    def _told(self) -> None:
+        self.on_told()
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.job.id) is run:

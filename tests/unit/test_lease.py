@@ -15,7 +15,10 @@ from tests.waiting import until
 __all__ = ["redis", "start"]
 
 LEASE_S = 3.0
-FENCED: dict[str, Any] = {"nodes": [NodeSettings(slots=4, self_fencing_s=LEASE_S)], "backoff_s": 0}
+FENCED: dict[str, Any] = {
+    "nodes": [NodeSettings.model_validate({"slots": 4, "self_fencing_s": LEASE_S})],
+    "backoff_s": 0,
+}
 LASTING = """
 started(len(config["resume"]) + 1)
 if config["fence"] == 1:
