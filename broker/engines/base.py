@@ -77,6 +77,7 @@ class Inventory:
     memory_mib: int
     gpu_uuids: Sequence[str]
     alive: Sequence[AttemptRef] = field(default_factory=tuple[AttemptRef, ...])
+    ended: Sequence[AttemptRef] = ()  # something is left of them there, and nobody has asked how they ended
 
 
 class Handle(Protocol):

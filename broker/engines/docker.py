@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ class DockerEngine:
         info = await self._link.info()
         found = await self._ours()
         alive = sorted((ref for ref, each in found.items() if each["State"] in _RUNS), key=lambda ref: ref.name)
+        ended = await asyncio.to_thread(self._unasked, [ref for ref in found if ref not in set(alive)])
         memory_mib = int(info["MemTotal"]) // (1024 * 1024)
-        return Inventory(self.node, float(info["NCPU"]), memory_mib, tuple(self._usage.gpu_uuids), tuple(alive))
+        return Inventory(self.node, float(info["NCPU"]), memory_mib, tuple(self._usage.gpu_uuids), tuple(alive), ended)
 
     async def sample(self) -> HostSample:
         self._watch()
@@ -307,6 +308,11 @@ class DockerEngine:
                 continue
             if await asyncio.to_thread(self._is_past, ref):
                 await self._remove(ref, each["Id"])
+
+    def _unasked(self, ended: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:
+        """Those that `_reap` leaves. Blocking."""
+        busy = self._attempts.keys() | self._starting
+        return tuple(ref for ref in ended if ref not in busy and not self._is_past(ref))
 
     def _is_past(self, ref: AttemptRef) -> bool:
         """Its end is on disk, a later attempt has taken its place, or its job was removed. Blocking."""

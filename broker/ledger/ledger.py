@@ -13,7 +13,7 @@ from pathlib import Path
 from broker.bus import Bus
 from broker.ledger import changes, following, listing, reads, recording, schema, submission
 from broker.ledger.readers import Readers
-from broker.ledger.records import ActiveJob, Change, NewJob, OutboxEntry, Recorded, Submitted
+from broker.ledger.records import ActiveJob, Change, EpochRow, NewJob, OutboxEntry, Recorded, Submitted
 from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction, Writer
 from broker.protocol.api import JobPage, MetricTable
@@ -101,6 +101,14 @@ class Ledger:
         """`last`: the attempt has ended, and on a full disk this is written with the ballast's space.
         Raises StaleFence, NotFound, LedgerFull."""
         await self._writer.put(lambda tx: recording.record(tx, what), vital=last)
+
+    async def keep(
+        self, job_id: int, fence: int, checkpoints: Sequence[Checkpoint], epochs: Sequence[EpochRow]
+    ) -> list[int]:
+        """What an attempt that had been given up is found to have saved. The epochs of the checkpoints that were kept:
+        none where a later attempt has got on. Raises NotFound, LedgerFull."""
+        found = Recorded(job_id, fence, log_offset=0, last_event=0, checkpoints=checkpoints, epochs=epochs)
+        return await self._writer.put(lambda tx: recording.keep(tx, found))
 
     async def remove(self, job_id: int, by: str = "") -> None:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""

@@ -36,6 +36,27 @@ def record(tx: Transaction, what: Recorded) -> None:
         tx.tell(lambda: followed(tx.db, first_seq))
 
 
+def keep(tx: Transaction, what: Recorded) -> list[int]:
+    """Checkpoints of an attempt that had been given up, with the epochs that led there. Raises NotFound."""
+    if standing(tx.db, what.job_id) is None:
+        raise missing(what.job_id)
+    later = "SELECT 1 FROM epochs WHERE job_id = ? AND attempt > ? LIMIT 1"
+    its = "SELECT 1 FROM attempts WHERE job_id = ? AND fence = ?"
+    place = (what.job_id, what.fence)
+    if tx.db.execute(later, place).fetchone() or not tx.db.execute(its, place).fetchone():
+        return []
+    first_seq = tx.seq
+    newest = max(checkpoint.epoch for checkpoint in what.checkpoints)
+    for row in what.epochs:
+        if row.epoch <= newest:
+            _add_epoch(tx, what, row)
+    for checkpoint in what.checkpoints:
+        _add_checkpoint(tx, what, checkpoint)
+    if tx.seq > first_seq:
+        tx.tell(lambda: followed(tx.db, first_seq))
+    return [checkpoint.epoch for checkpoint in what.checkpoints]
+
+
 def _advance_position(tx: Transaction, what: Recorded) -> bool:
     """Whether this was read for the first time."""
     moved = tx.db.execute(
@@ -57,12 +78,16 @@ def _describe(tx: Transaction, what: Recorded) -> None:
 
 
 def _add_epoch(tx: Transaction, what: Recorded, row: EpochRow) -> None:
-    """A newer attempt's epoch replaces an older one's, and what that one did after it is not of this run any more."""
+    """A newer attempt's epoch replaces an older one's, and what that one did after it is not of this run any more:
+    to go on from there would leave out epochs of this one."""
     known = tx.db.execute("SELECT attempt FROM epochs WHERE job_id = ? AND epoch = ?", (what.job_id, row.epoch))
     if (known.fetchone() or (0,))[0] >= what.fence:
         return
     tx.db.execute(
         "DELETE FROM epochs WHERE job_id = ? AND epoch >= ? AND attempt < ?", (what.job_id, row.epoch, what.fence)
+    )
+    tx.db.execute(
+        "DELETE FROM checkpoints WHERE job_id = ? AND epoch > ? AND attempt < ?", (what.job_id, row.epoch, what.fence)
     )
     tx.db.execute(
         "INSERT INTO epochs (job_id, epoch, attempt, seconds, fitness, at) VALUES (?, ?, ?, ?, ?, ?)",

@@ -11,9 +11,8 @@ from typing import Any, Self
 
 from broker.bus import Bus
 from broker.engines.base import AttemptRef, Engine
-from broker.errors import AttemptGone, BrokerError, Conflict, EngineError, NotFound
+from broker.errors import BrokerError, Conflict
 from broker.ledger.ledger import Ledger
-from broker.ledger.records import Change
 from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt, Job
 from broker.queue import Queue
@@ -21,6 +20,7 @@ from broker.settings import Settings
 from broker.supervisor.means import Means
 from broker.supervisor.mirror import Mirror
 from broker.supervisor.run import Run
+from broker.supervisor.strangers import Strangers
 from broker.supervisor.work import TrainerArgv, trainer_argv
 
 _LAST_WORDS_S = 1.0  # for Redis, when the broker ends
@@ -58,6 +58,7 @@ class Supervisor:
             room=self._room,
         )
         self._runs: dict[int, Run] = {}
+        self._strangers = Strangers(ledger, engines, jobs_directory(settings), self._refs)
         self._tasks = asyncio.TaskGroup()
         self._own: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -120,19 +121,9 @@ class Supervisor:
         return await self._means.ledger.job(job_id)
 
     async def reconcile(self) -> int:
-        """End what runs under our name and should not: an attempt that the ledger does not call active. Returns how
-        many. Engines that cannot be reached are left for the next time."""
-        ended = 0
-        for engine in self._means.engines.values():
-            try:
-                strangers = await self._strangers(engine)
-                strangers &= await self._strangers(engine) if strangers else set()  # some had just ended
-                for ref in strangers:
-                    await self._end_stranger(engine, ref)
-                    ended += 1
-            except EngineError as error:
-                _log.warning("node %s was not reconciled: %s", engine.node, error)
-        return ended
+        """End what is found under our name and should not be there: an attempt that the ledger does not call active.
+        Returns how many. Engines that cannot be reached are left for the next time."""
+        return await self._strangers.end()
 
     async def drain(self) -> None:
         """Stop watching, write down what was read; what runs goes on."""
@@ -161,22 +152,8 @@ class Supervisor:
         await self.drain()
         await self._tasks.__aexit__(None, None, None)
 
-    async def _strangers(self, engine: Engine) -> set[AttemptRef]:
-        alive = (await engine.inventory()).alive
-        ours = {run.ref for run in self._runs.values()}
-        return {ref for ref in alive if ref not in ours and ref.broker_id == self._means.ledger.broker_id}
-
-    async def _end_stranger(self, engine: Engine, ref: AttemptRef) -> None:
-        _log.warning("%s runs on %s without being in the ledger: it is killed", ref.name, engine.node)
-        directory = jobs_directory(self._means.settings) / str(ref.job_id) / str(ref.fence)
-        try:
-            handle = await engine.attach(ref, directory, "")
-        except AttemptGone:
-            return
-        await handle.kill()
-        message = f"attempt {ref.fence} was found running on {engine.node} though it had been given up: killed"
-        with suppress(NotFound):  # its job was removed; the log says it
-            await self._means.ledger.advance(Change(ref.job_id, "orphan", data={"message": message}))
+    def _refs(self) -> set[AttemptRef]:
+        return {run.ref for run in self._runs.values()}
 
     def _supervise(self, run: Run) -> None:
         self._runs[run.job.id] = run
