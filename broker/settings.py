@@ -83,6 +83,13 @@ class NodeSettings(BaseModel):
     daemon_log_mib: int = Field(
         default=1024, ge=16, description="docker: MiB after which the daemon turns a job's log over"
     )
+    host: str = Field(
+        default="",
+        pattern=r"^(unix://(/[^/]+)+)?$",
+        description="docker, a sandbox: the daemon that its own container runs on, which can say that it has ended with "
+        "all that ran in it; `wyolo sandbox up` writes it",
+    )
+    container: str = Field(default="", description="docker, a sandbox: that container's name")
     self_fencing_s: float = Field(
         default=0,
         ge=0,

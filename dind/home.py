@@ -116,6 +116,8 @@ class Home:
             "gpus": sandbox.gpus if isinstance(sandbox.gpus, str) else list(sandbox.gpus),
             "reads": [str(folder) for folder in sandbox.data],
             "labels": {"sandbox": sandbox.name},
+            "host": self.engine(),
+            "container": sandbox.container,
             "path_map": path_map(sandbox, self.jobs),
         }
 

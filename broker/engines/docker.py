@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from broker.engines import container
-from broker.engines.base import AttemptRef, Inventory, Launch
+from broker.engines.base import AttemptRef, Exit, Inventory, Launch
 from broker.engines.container import BROKER_LABEL, Template
 from broker.engines.docker_attempt import DockerAttempt, other_daemon
-from broker.engines.docker_errors import Refused, is_missing, not_started
+from broker.engines.docker_errors import Refused, is_missing, never_asked, not_started
 from broker.engines.docker_folder import prepare
+from broker.engines.docker_host import Host
 from broker.engines.docker_link import Link
 from broker.engines.docker_pull import named, pull, says_from_where
 from broker.engines.docker_record import RecordFile
@@ -45,12 +46,14 @@ class DockerEngine:
         jobs_dir: Path,
         usage: Usage,
         log_keep_mib: int = 512,
+        host: Host | None = None,
     ) -> None:
         self._broker_id = broker_id
         self._link = link
         self._template = template
         self._jobs_dir = jobs_dir
         self._usage = usage
+        self._host = host
         self._log_keep = log_keep_mib * 1024 * 1024
         self._attempts: dict[AttemptRef, DockerAttempt] = {}
         self._starting: set[AttemptRef] = set()
@@ -94,6 +97,11 @@ class DockerEngine:
             await asyncio.to_thread(prepare, launch.directory, self._template.user)
             made = await self._create(launch)
             await self._start(launch, made)
+        except EngineUnreachable as error:
+            record.close()
+            if never_asked(error):
+                raise AttemptGone(f"{error}; nothing was started") from error
+            raise
         except BaseException:
             record.close()
             raise
@@ -102,6 +110,7 @@ class DockerEngine:
         record.record.container = made
         with suppress(EngineUnreachable):
             record.record.image = await self._image_of(await self._link.inspect(made))
+        await self._note_life(record)
         return self._followed(ref, launch.directory, made, record, seen_all=True)
 
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
@@ -114,10 +123,14 @@ class DockerEngine:
             return self._followed(ref, directory, record.record.container, record, seen_all=False)
         try:
             return await self._found(ref, directory, engine_ref, record)
-        except BaseException:
+        except EngineUnreachable:
+            if record is None or not await self._is_over(record.record.life):
+                raise
+            _log.warning("%s ended with the sandbox that it ran in, says the host of %s", ref.name, self.node)
+            return self._followed(ref, directory, record.record.container, record, seen_all=False, over=Exit(None))
+        finally:
             if record is not None and ref not in self._attempts:
                 record.close()
-            raise
 
     async def close(self) -> None:
         for task in (*self._watching, *self._removing):
@@ -126,6 +139,8 @@ class DockerEngine:
         self._watching.clear()
         await self._lose_all(None)
         await self._link.close()
+        if self._host is not None:
+            await self._host.close()
 
     # --- one attempt ---
 
@@ -195,9 +210,27 @@ class DockerEngine:
                 raise AttemptGone(f"{ref.name} ran on {self.node} without a directory, and was ended")
             record = await asyncio.to_thread(RecordFile.renew, directory, root)
         record.record.container = found["Id"]
+        if found["State"]["Running"]:
+            await self._note_life(record)
         record.record.image = record.record.image or await self._image_of(found)
         await asyncio.to_thread(prepare, directory, "")
         return self._followed(ref, directory, found["Id"], record, seen_all=False)
+
+    async def _note_life(self, record: RecordFile) -> None:
+        """Asked after it was seen to run: should its sandbox have ended in between, this is said by its daemon."""
+        if self._host is not None:
+            with suppress(EngineUnreachable):
+                record.record.life = await self._host.life()
+                record.save()
+
+    async def _is_over(self, life: str) -> bool:
+        if self._host is None or not life:
+            return False
+        try:
+            return await self._host.is_over(life)
+        except EngineUnreachable as error:
+            _log.debug("%s: %s", self.node, error)
+            return False
 
     async def _never_starts(self, ref: AttemptRef, made: str) -> bool:
         """Remove a container that was made and never started. False when it was, in this instant."""
@@ -215,7 +248,14 @@ class DockerEngine:
             raise EngineUnreachable(f"{self.node} could not end {ref.name}: {refused}") from refused
 
     def _followed(
-        self, ref: AttemptRef, directory: Path, made: str, record: RecordFile, *, seen_all: bool
+        self,
+        ref: AttemptRef,
+        directory: Path,
+        made: str,
+        record: RecordFile,
+        *,
+        seen_all: bool,
+        over: Exit | None = None,
     ) -> DockerAttempt:
         attempt = DockerAttempt(
             self._link,
@@ -227,6 +267,7 @@ class DockerEngine:
             seen_all=seen_all,
             image=record.record.image,
             on_end=self._has_ended,
+            over=over,
         )
         attempt.watch()
         if attempt.exit is None:
@@ -315,9 +356,9 @@ class DockerEngine:
         return tuple(ref for ref in ended if ref not in busy and not self._is_past(ref))
 
     def _is_past(self, ref: AttemptRef) -> bool:
-        """Its end is on disk, a later attempt has taken its place, or its job was removed. Blocking."""
+        """Its end and its log are on disk, or its job was removed. Blocking."""
         directory = self._jobs_dir / str(ref.job_id) / str(ref.fence)
-        if not directory.exists() or directory.with_name(str(ref.fence + 1)).exists():
+        if not directory.exists():
             return True
         record = RecordFile.open(directory)
         if record is None:

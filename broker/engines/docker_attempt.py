@@ -35,8 +35,10 @@ class DockerAttempt:
         seen_all: bool,
         image: str = "",
         on_end: Callable[["DockerAttempt"], None],
+        over: Exit | None = None,
     ) -> None:
-        """`seen_all`: contact was never lost since it was started. `on_end`: its end is on disk."""
+        """`seen_all`: contact was never lost since it was started. `on_end`: its end is on disk. `over`: how it ended,
+        where its daemon cannot be asked; the rest of its log is read when it can."""
         self.ref = ref
         self.container = container
         self.image = image
@@ -46,6 +48,7 @@ class DockerAttempt:
         self._log_keep = log_keep
         self._seen_all = seen_all
         self._on_end = on_end
+        self._over = over
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._exit.add_done_callback(_noted)
         self._spool: Spool | None = None
@@ -61,7 +64,7 @@ class DockerAttempt:
 
     def watch(self) -> None:
         """Raises OSError when its log cannot be written here."""
-        if (known := self._record.record.exit) is not None:
+        if (known := self._record.record.exit or self._over) is not None:
             self._exit.set_result(known)
             self._close()
             return

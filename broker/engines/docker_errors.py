@@ -31,6 +31,11 @@ def is_missing(refused: Refused) -> bool:
     return "no such image" in lower or (refused.status == 404 and "image" in lower)
 
 
+def never_asked(error: EngineUnreachable) -> bool:
+    """No connection came about, so that what was asked for was never said."""
+    return isinstance(error.__cause__, aiohttp.ClientConnectorError)
+
+
 def not_started(node: str, image: str, refused: Refused) -> EngineError:
     """Why a container could not be made or started: AttemptGone where waiting may help."""
     said = refused.message.strip()

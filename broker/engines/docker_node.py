@@ -5,6 +5,7 @@ from pathlib import Path
 
 from broker.engines.container import Template
 from broker.engines.docker import DockerEngine
+from broker.engines.docker_host import Host
 from broker.engines.docker_link import Link
 from broker.engines.docker_usage import Gauging, Usage
 from broker.settings import NodeSettings, Settings
@@ -30,6 +31,7 @@ def engine(node: NodeSettings, settings: Settings, broker_id: str, jobs_dir: Pat
         jobs_dir=jobs_dir,
         usage=Usage(link, gauges if is_here(node) else None, listed),
         log_keep_mib=settings.log_keep_mib,
+        host=Host(Link(f"the host of {node.name}", node.host), node.container) if node.host else None,
     )
 
 

@@ -14,6 +14,7 @@ from broker.protocol.job import Lenient
 class Record(Lenient):
     root: str  # the daemon's data: who may be believed about this attempt
     container: str = ""
+    life: str = ""  # of the sandbox that the daemon lives in, as its host tells it
     image: str = ""  # with its digest
     spooled: int = 0  # bytes of output.log that `since` and `seen` speak of
     since: str = ""  # a timestamp of the daemon's log

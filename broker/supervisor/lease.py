@@ -93,7 +93,16 @@ class Lease:
         if self._limit is not None:
             self._limit.reschedule(None)
 
-    async def keep(self, engine: Engine) -> None:
+    @asynccontextmanager
+    async def kept(self, engine: Engine) -> AsyncGenerator[None]:
+        """Inside, for as long as `engine` has contact."""
+        keeping = asyncio.ensure_future(self._keep(engine))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+
+    async def _keep(self, engine: Engine) -> None:
         """For ever, or until it was revoked."""
         if self._deadline is None:
             return

@@ -36,6 +36,7 @@ from broker.supervisor.verdict import Ending, Verdict, judge
 
 BRIEF_S = 0.02  # a command that ends sooner goes from starting to its end in one step
 RETRY_S = 5.0  # after an engine could not be reached, or something broke
+SOON_S = 0.5  # the first time: a sandbox that was killed is known to be gone in a moment
 _FULL_RETRY_S = 1.0  # while the ledger's disk is full
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Run:
         self._handle: Handle | None = None
         self._intent: Intent | None = job.intent if adopted else None
         self._heeded = False
+        self._tries = 0  # in a row without a handle
         self._stopping = False
         self._state = job.state
         self._born_seq = means.ledger.seq  # what was asked of this attempt was asked later
@@ -89,7 +91,8 @@ class Run:
             finally:
                 self.settled.set()
             self._adopted = True  # whatever we did not hear of, its engine knows
-            await asyncio.sleep(self._lease.left_s(RETRY_S))
+            await asyncio.sleep(self._lease.left_s(min(RETRY_S, SOON_S * 2 ** min(self._tries, 10))))
+            self._tries += 1
             if not await self._guard(self._still_ours()):
                 return
 
@@ -129,21 +132,20 @@ class Run:
         handle = await self._begin()
         if handle is None:
             return
-        self._handle, self._stopping = handle, False
+        self._handle, self._stopping, self._tries = handle, False, 0
         self.settled.set()
         ended = asyncio.ensure_future(handle.wait())
-        keeping = asyncio.ensure_future(self._lease.keep(self._means.engines[self.attempt.node]))
         if self._intent is not None:
             self._means.spawn(self._obey(), f"obey {self.ref.name}")
         try:
-            await self._hear_out(handle, ended)
-            exit = await ended
+            async with self._lease.kept(self._means.engines[self.attempt.node]):
+                await self._hear_out(handle, ended)
+                exit = await ended
             self._lease.unlimited()
             await self._conclude(handle, exit)
         finally:
             self._handle = None
             ended.cancel()
-            keeping.cancel()
 
     async def _begin(self) -> Handle | None:
         """Its handle, or None when it has none and never will."""
@@ -184,7 +186,8 @@ class Run:
                 f"then `wyolo resume {self.job.id}`"
             ) from error
         try:
-            handle = await engine.launch(replace(launch, tell=self._prepares))
+            async with self._lease.kept(engine):
+                handle = await engine.launch(replace(launch, tell=self._prepares))
         except AlreadyLaunched:
             return await self._attach(engine)
         finally:
@@ -244,6 +247,7 @@ class Run:
     async def _lost_sight(self, why: str) -> None:
         if self._state is not JobState.UNKNOWN:
             _log.warning("%s is unknown: %s", self.ref.name, why)
+            self._means.silent(self.attempt.node)
             message = f"{why}; nothing is started in its place until it is found, or `wyolo resolve` says it is gone"
             self._state = (await self._advance("lose", to=JobState.UNKNOWN, message=message)).state
 
@@ -276,7 +280,6 @@ class Run:
     async def _give_up(self) -> None:
         """Its node is out of reach, and it has left by itself by now."""
         why = f"{self.attempt.node} could not be reached for {self._lease.held_s:g} s, and the training left by itself"
-        self._means.silent(self.attempt.node)
         await self._bury()
         await self._decide(Exit(None), None, lost=why)
 
