@@ -86,7 +86,7 @@ class NodeSettings(BaseModel):
     host: str = Field(
         default="",
         pattern=r"^(unix://(/[^/]+)+)?$",
-        description="docker, a sandbox: the daemon that its own container runs on, which can say that it has ended with "
+        description="docker, a sandbox: the daemon that its own container runs on, and that knows if it has ended with "
         "all that ran in it; `wyolo sandbox up` writes it",
     )
     container: str = Field(default="", description="docker, a sandbox: that container's name")

@@ -1,6 +1,6 @@
 """The witness of a node whose daemon is itself in a container: the daemon of its host.
 
-No process outlives the first one of its container. So when the container that a job's daemon lived in has ended, is gone
+No process outlives the first one of its container. When the container that a job's daemon lived in has ended, is gone
 or was started anew, the job has ended too, though its own daemon cannot be asked.
 """
 
