@@ -68,6 +68,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
             settings=settings,
             engines=engines,
             condition=lambda name: Condition(*fleet.condition(name)),
+            met=fleet.met,  # its GPUs are known by then
         )
         admission = Admission(settings)
         stack.callback(admission.close)
@@ -84,11 +85,9 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
         async def schedule() -> None:
             if redis is not None:
                 await redis.tried.wait()
-            await fleet.seen.wait()  # GPUs are known once they were measured
             scheduler.wake()
-            found = await supervisor.adopt()
-            if found:
-                log.info("%d attempts of an earlier broker were found again", found)
+            if found := await supervisor.take_up():
+                log.info("%d attempts of an earlier broker are looked for", len(found))
             await scheduler.run()
 
         async def prune() -> None:

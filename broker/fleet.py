@@ -45,8 +45,7 @@ class Fleet:
         self._ledger = ledger
         self._bus = bus
         self._doubted: dict[str, float] = {}  # node -> since when, by the loop's clock
-        self._unseen = set(self._nodes)
-        self.seen = asyncio.Event()  # every node was measured once, or could not be
+        self._met = {name: asyncio.Event() for name in self._nodes}
 
     async def watch(self) -> None:
         """Runs for ever."""
@@ -83,6 +82,10 @@ class Fleet:
         away = node.state is NodeState.UNREACHABLE or name in self._doubted
         return "cannot be reached" if away else "", frozenset(lost), node.gpus
 
+    async def met(self, name: str) -> None:
+        """Until it was measured once, or could not be."""
+        await self._met[name].wait()
+
     def doubt(self, name: str) -> None:
         """Somebody had no answer of it: until it gives one, nothing starts there."""
         self._doubted[name] = asyncio.get_running_loop().time()
@@ -109,9 +112,7 @@ class Fleet:
                 lost = [gpu.index for gpu in sample.gpus if gpu.lost]
                 message = f"GPU {', '.join(map(str, lost))} fell off the bus and is set aside" if lost else ""
                 await self._turn(node, NodeState.DEGRADED if lost else NodeState.UP, message)
-            self._unseen.discard(node.settings.name)
-            if not self._unseen:
-                self.seen.set()
+            self._met[node.settings.name].set()
             await asyncio.sleep(max(0.1, SAMPLE_S - (loop.time() - began)))
 
     async def _turn(self, node: _Watched, state: NodeState, message: str) -> None:

@@ -40,16 +40,17 @@ class Rooms:
         self._empty: dict[str, Room] = {}  # nodes that have been reached
 
     async def look(self) -> None:
-        """Ask each node that is not known yet what it has."""
-        for name, settings in self._settings.items():
-            if name not in self._empty:
-                try:
-                    async with asyncio.timeout(_PATIENCE_S):
-                        inventory = await self._engines[name].inventory()
-                except (EngineError, TimeoutError, OSError) as error:
-                    _log.warning("node %s cannot be reached: %s", name, error)
-                else:
-                    self._empty[name] = room(settings, inventory)
+        """Ask each node that is not known yet what it has, all at once."""
+        await asyncio.gather(*(self.look_at(name) for name in self._settings if name not in self._empty))
+
+    async def look_at(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                inventory = await self._engines[name].inventory()
+        except (EngineError, TimeoutError, OSError) as error:
+            _log.warning("node %s cannot be reached: %s", name, error)
+        else:
+            self._empty[name] = room(self._settings[name], inventory)
 
     def rooms(self, runs: Iterable[tuple[Job, Attempt]]) -> list[Room]:
         """With what active attempts hold. A node that was never reached is closed."""

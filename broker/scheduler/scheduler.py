@@ -7,7 +7,7 @@ starts nothing twice. While Redis does not answer nothing is started, and what r
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -30,6 +30,7 @@ from broker.supervisor.supervisor import Supervisor, jobs_directory
 
 TICK_S = 1.0  # between looks without a reason: waiting times that have passed
 RECONCILE_S = 10.0
+TOGETHER_S = 1.0  # that those nodes which answer at once wait for one another before anything is given away
 WINDOW = 64  # waiting jobs, beyond those that could start, among which gaps are filled
 _log = logging.getLogger(__name__)
 
@@ -45,9 +46,10 @@ class Scheduler:
         settings: Settings,
         engines: Mapping[str, Engine],
         condition: Callable[[str], Condition] = lambda _node: Condition(),
+        met: Callable[[str], Awaitable[None]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`supervisor` tells this scheduler when an attempt ends."""
+        """`supervisor` tells this scheduler when an attempt ends. `met`: until a node was measured, by name."""
         self._ledger = ledger
         self._queue = queue
         self._supervisor = supervisor
@@ -55,6 +57,8 @@ class Scheduler:
         self._clock = clock
         self._relay = Relay(ledger, queue, held=self._leases, changed=self._order_changed)
         self._order = Order(ledger, queue, self._relay.stale)
+        self._engines = engines
+        self._met = met
         self._rooms = Rooms(settings.nodes, engines, condition)
         self._outlook = Outlook(ledger, bus, clock)
         self._room = asyncio.Event()  # or a job that may take it
@@ -80,8 +84,10 @@ class Scheduler:
 
     async def run(self) -> None:
         """For ever."""
-        await self._rooms.look()
         async with asyncio.TaskGroup() as tasks:
+            meetings = [tasks.create_task(self._meet(name), name=f"meet {name}") for name in self._engines]
+            if meetings:
+                await asyncio.wait(meetings, timeout=TOGETHER_S)
             tasks.create_task(self._relay.run(), name="relay")
             tasks.create_task(self._place_for_ever(), name="placement")
             tasks.create_task(self._tell_for_ever(), name="outlook")
@@ -116,7 +122,7 @@ class Scheduler:
     async def round(self) -> None:
         """Start what fits. Raises QueueDown, LedgerFull."""
         if self._broken:  # a job may have been claimed and not started
-            await self._supervisor.adopt()
+            await self._supervisor.take_up()
             self._broken = False
         await self._relay.caught_up()
         rooms = self._rooms.rooms(self._held())
@@ -184,6 +190,12 @@ class Scheduler:
         self._room.set()
 
     # --- for ever ---
+
+    async def _meet(self, node: str) -> None:
+        if self._met is not None:
+            await self._met(node)
+        await self._rooms.look_at(node)
+        self._room.set()
 
     async def _place_for_ever(self) -> None:
         while True:

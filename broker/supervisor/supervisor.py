@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,15 +92,20 @@ class Supervisor:
             run.heed()
 
     async def adopt(self) -> int:
-        """Find every attempt that the ledger calls active and nobody here watches. Returns how many, once it is known
-        of each whether it runs, has ended, or cannot be reached."""
+        """As `take_up`. Returns how many, once it is known of each whether it runs, has ended, or cannot be reached."""
+        runs = await self.take_up()
+        for run in runs:
+            await run.settled.wait()
+        return len(runs)
+
+    async def take_up(self) -> Sequence[Run]:
+        """Look for every attempt that the ledger calls active and nobody here watches, each for itself: one that cannot
+        be reached holds up no other. From now on they hold their places."""
         active = [each for each in await self._means.ledger.active() if each.job.id not in self._runs]
         runs = [Run(self._means, each.job, each.attempt, adopted=True) for each in active]
         for run in runs:
             self._supervise(run)
-        for run in runs:
-            await run.settled.wait()
-        return len(runs)
+        return runs
 
     def heed(self, job_id: int) -> None:
         """The intent of a job has changed."""

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.timeout(240)
 LEASE_S = 6.0
 TRAINER = Path(__file__).with_name("trainer.sh")
 SPARE = "spare"
+PATIENCE_S = 10.0  # with a node that does not answer
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def broker_id(daemon: Daemon) -> str:
         return ledger.execute("SELECT value FROM meta WHERE name = 'broker_id'").fetchone()[0]
 
 
-async def train(client: Client, epochs: int, **metadata: Any) -> Job:
-    work = {"kind": "train", "model": "yolov8n.yaml", "args": {"epochs": epochs, "data": "coco8.yaml"}}
-    answer = await client.http.post("/jobs", json={"spec": {"work": work, "metadata": metadata}})
+async def train(client: Client, epochs: int, **args: Any) -> Job:
+    work = {"kind": "train", "model": "yolov8n.yaml", "args": {"epochs": epochs, "data": "coco8.yaml", **args}}
+    answer = await client.http.post("/jobs", json={"spec": {"work": work}})
     assert answer.status_code == 201, answer.text
     return Job.model_validate_json(answer.content)
 
@@ -84,3 +86,47 @@ async def test_a_training_out_of_reach_leaves_by_itself_and_goes_on_elsewhere(br
         await client.verb(command.id, "kill")
         await client.reaches(command.id)
         await until(lambda: not dockerd.containers(), 60, "the containers to be removed")
+
+
+async def test_a_frozen_node_holds_up_no_other_when_a_broker_starts(broker: Daemon, dockerd: Dockerd) -> None:
+    async with broker.start().client() as client:
+        here = await client.lasting(set={"resources.node": "box"})
+        there = await client.shell("while [ ! -e go ]; do sleep 0.1; done", set={"resources.node": SPARE})
+        await client.reaches(there.id, JobState.RUNNING)
+        broker.kill()
+    dockerd.freeze()
+    began = time.monotonic()
+    async with broker.start().client() as client:
+        new = await client.shell("echo hello")
+        (broker.data_dir / "jobs" / str(there.id) / "1" / "go").touch()
+        for job in (new, there):
+            assert (await client.reaches(job.id)).state is JobState.COMPLETED
+        assert time.monotonic() - began < PATIENCE_S
+        await client.reaches(here.id, JobState.UNKNOWN, timeout=60)
+        dockerd.thaw()
+        await client.verb(here.id, "kill")
+        await client.reaches(here.id, timeout=60)
+
+
+async def test_what_needs_more_memory_than_it_has_fails_by_the_engines_own_word(broker: Daemon) -> None:
+    async with broker.start().client() as client:
+        job = await client.shell("a=x; while :; do a=$a$a; done", set={"resources.memory_mib": 32})
+        ended = await client.reaches(job.id, timeout=60)
+        assert (ended.state, ended.reason) == (JobState.FAILED, EndReason.OOM_HOST), ended
+        assert "memory" in ended.message
+
+
+async def test_a_training_that_does_not_hear_is_killed_and_its_last_checkpoint_kept(broker: Daemon) -> None:
+    async with broker.start().client() as client:
+        job = await train(client, epochs=1000, name="deaf")
+        await reaches_epoch(client, job.id, 3)
+        await client.verb(job.id, "stop", grace_s=1)
+        ended = await client.reaches(job.id, timeout=60)
+        assert (ended.state, ended.reason) == (JobState.STOPPED, EndReason.USER_STOP), ended
+        [attempt] = (await client.http.get(f"/jobs/{job.id}/attempts")).json()
+        assert attempt["exit_code"] == 137
+        kept = (await client.http.get(f"/jobs/{job.id}/checkpoints")).json()
+        assert kept[0]["epoch"] == ended.epoch >= 3
+        resumed = await client.verb(job.id, "resume", epochs=ended.epoch + 2)
+        assert f"goes on after epoch {ended.epoch}" in resumed.message
+        assert (await client.reaches(job.id, timeout=60)).state is JobState.COMPLETED

@@ -7,14 +7,12 @@ import pytest
 
 from broker.protocol.job import EndReason, JobState
 from dind.engine import Engine
-from tests.containers import test_recovery
-from tests.containers.test_recovery import lived, reaches_epoch, train
+from tests.containers.test_recovery import TRAINER, lived, reaches_epoch, train
 from tests.docker.daemon import HostDaemon
 from tests.docker.fleet import Fleet
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
-TRAINER = test_recovery.TRAINER
 KILLED_TO_RUNNING_S = 5.0  # without the backoff, which is 0.1 s here
 SLACK_S = 5.0  # for a machine with other work
 
