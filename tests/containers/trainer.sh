@@ -1,6 +1,6 @@
 #!/bin/sh
 # A training for an image that has only busybox: `trainer.sh -m trainer .../<job>/<fence>/train.json`. It speaks the wire,
-# goes on from the newest checkpoint whose hash is right, obeys SIGTERM unless it is `deaf`, and leaves by itself when
+# goes on from the newest checkpoint whose hash is right, obeys SIGTERM unless its seed is 137, and leaves by itself when
 # its lease runs out. An epoch takes EPOCH_S; `diary` says, by the machine's clock, when it lived.
 EPOCH_S=0.3
 here=${3%/*} fence=${3%/train.json} n=0 stop='' why=user_stop
@@ -31,7 +31,7 @@ epochs=$(busybox sed -n 's/.*"epochs": \([0-9]*\).*/\1/p' train.json | busybox h
 epoch=$(newest)
 epoch=${epoch:-0}
 up >>diary
-case $(busybox cat train.json) in *'"deaf"'*) trap '' TERM ;; *) trap 'stop=1' TERM ;; esac
+case $(busybox cat train.json) in *'"seed": 137'*) trap '' TERM ;; *) trap 'stop=1' TERM ;; esac
 emit "\"event\":\"started\",\"versions\":{},\"device\":\"cpu\",\"task\":\"detect\",\"batch\":1,\"imgsz\":64,\"epochs\":$epochs,\
 \"first_epoch\":$((epoch + 1)),\"train_images\":1,\"val_images\":1,\"classes\":1,\"parameters\":1,\"save_dir\":\"$here\",\
 \"fitness_name\":\"x\""

@@ -1,4 +1,4 @@
-"""A sandbox is killed: its host says so, and what ran in it goes on in another at once, from its last good checkpoint."""
+"""A sandbox is killed: its host says so, and what ran in it goes on in another, from its last good checkpoint."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
