@@ -20,6 +20,7 @@ from broker.queue import Lease, Queue
 TICK_S = 1.0  # between looks without a reason: has Redis lost its data?
 LATER_S = 0.2  # what nobody waits for goes together
 LEASE_S, RENEW_S = 60.0, 20.0
+COUNT_S = 5.0  # between counts of what waits, in Redis and in the ledger
 _BATCH = 1_000
 _REBUILD_BATCH = 5_000
 _log = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ class Relay:
         self._this, self._next = asyncio.Event(), asyncio.Event()  # two passes; set when one has told the order
         self._this.set()
         self._later: asyncio.TimerHandle | None = None
-        self._looked_at = self._renewed_at = float("-inf")
+        self._looked_at = self._renewed_at = self._counted_at = float("-inf")
+        self._differed = False  # Redis and ledger, when they were counted last
         self._relayed: list[int] = []
         self._started: list[Lease] = []
         self._ended: list[Lease] = []
@@ -105,6 +107,11 @@ class Relay:
         if now - self._looked_at >= TICK_S or self.redis != "ok":
             await self._look()
             self._looked_at = now
+        await self._send_all()
+        if now - self._counted_at >= COUNT_S:
+            await self._count()
+
+    async def _send_all(self) -> None:
         more = True
         while more:
             entries = await self._ledger.outbox(_BATCH + len(self._relayed))
@@ -126,9 +133,35 @@ class Relay:
     async def _look(self) -> None:
         """At Redis: is it the one that was filled?"""
         if await self._queue.lost():
-            self.redis = "rebuilding"
-            count = await self._queue.rebuild(self._queued())
-            _log.info("Redis was filled again from the ledger: %d jobs wait", count)
+            await self._fill()
+        self._well()
+
+    async def _count(self) -> None:
+        """Has Redis lost some of what it was told, or kept what it was to forget? Compared while nothing is on its way
+        there, and believed the second time."""
+        if await self._busy():
+            return
+        waiting = (await self._ledger.counts()).get(JobState.QUEUED, 0)
+        ready = await self._queue.length()
+        if await self._busy():
+            return
+        self._counted_at = asyncio.get_running_loop().time()
+        self._differed, before = waiting != ready, self._differed
+        if self._differed and before:
+            _log.warning("Redis has %d jobs in order, %d wait: it is filled again", ready, waiting)
+            self._differed = False
+            await self._fill()
+
+    async def _busy(self) -> bool:
+        return bool(self._started or self._stale or self._news.is_set() or await self._ledger.outbox(1))
+
+    async def _fill(self) -> None:
+        self.redis = "rebuilding"
+        count = await self._queue.rebuild(self._queued())
+        _log.info("Redis was filled again from the ledger: %d jobs wait", count)
+        self._well()
+
+    def _well(self) -> None:
         if self.redis != "ok":
             self.redis, self.message = "ok", ""
             self._changed(())

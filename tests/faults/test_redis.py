@@ -95,6 +95,33 @@ async def test_a_full_disk_of_redis_stalls_and_loses_nothing(scene: Scene) -> No
         assert scene.daemon.stop() == 0
 
 
+async def test_a_part_of_the_order_that_redis_lost_is_noticed_and_filled_again(scene: Scene) -> None:
+    gate = scene.folder / "gate"
+    scene.daemon.start(env={"WYOLO_NODES": '[{"slots": 1, "cpus": 64, "gpus": "none"}]'})
+    async with scene.daemon.client() as client:
+        jobs = [await client.submit(*scene.lines("first", 1, gate=gate), name="first")]
+        await scene.noted("first", "said", 1)
+        order = ("low", "normal", "high")
+        jobs += [await client.submit(*scene.lines(each, 1), name=each, priority=each) for each in order]
+        async with scene.redis() as ask:
+
+            async def lengths() -> list[int]:
+                [prefix] = [key.removesuffix("generation") for key in await ask("KEYS", "wyolo:*:generation")]
+                return [await ask("ZCARD", f"{prefix}ready:{each}") for each in order]
+
+            async def all_there() -> bool:
+                return await lengths() == [1, 1, 1]
+
+            await until_awaited(all_there, LONG_S, "three jobs in order")
+            await ask("DEL", *[key for key in await ask("KEYS", "wyolo:*:ready:normal")])
+            assert await lengths() == [1, 0, 1]
+            await until_awaited(all_there, LONG_S, "what was lost in order again")
+        gate.touch()
+        for job in jobs:
+            await ended(client, job.id)
+        await ended_well(client, scene.diaries, [job.id for job in jobs])
+
+
 async def _hurt(scene: Scene, fault: Fault) -> None:
     """One job runs and two wait; two are submitted while Redis is hurt."""
     gate = scene.folder / "gate"
