@@ -78,6 +78,8 @@ class LocalAttempt:
         self._asked = False
         self._killed = False
 
+    image = ""
+
     @property
     def engine_ref(self) -> str:
         return str(self._identity or "")

@@ -70,8 +70,20 @@ def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, c
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
         argv, env, cwd = trainer(path), {}, directory
-    cpus, memory_mib = spec.resources.cpus, spec.resources.memory_mib
-    return Launch(ref, argv, env, cwd, directory, attempt.gpus, cpus, memory_mib, path)
+    wanted = spec.resources
+    return Launch(
+        ref,
+        argv,
+        env,
+        cwd,
+        directory,
+        attempt.gpus,
+        wanted.cpus,
+        wanted.memory_mib,
+        path,
+        image=wanted.image or "",
+        network=wanted.network or "",
+    )
 
 
 def spec_of(job: Job) -> JobSpec:
