@@ -1,6 +1,7 @@
 """What people write for a length of time or a moment -> seconds, datetime. Pure."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 _LENGTH = re.compile(
@@ -8,6 +9,17 @@ _LENGTH = re.compile(
 )
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """How long a node is taken back. Neither: until it is resumed."""
+
+    for_s: float | None = None
+    until: datetime | None = None  # UTC
+
+    def end(self, now: datetime) -> datetime | None:
+        return self.until if self.for_s is None else now + timedelta(seconds=self.for_s)
 
 
 class WhenError(ValueError):
@@ -28,6 +40,16 @@ def seconds(text: str) -> float:
     if found <= 0:
         raise WhenError(f"{text!r} is no time at all", "as in 1h30m, 45m or 2d")
     return found
+
+
+def pause(text: str, now: datetime, zone: tzinfo | None = None) -> Pause:
+    """A length, a moment, or nothing. Raises WhenError."""
+    text = text.strip()
+    if not text:
+        return Pause()
+    if ":" in text or "-" in text:
+        return Pause(until=moment(text, now, zone))
+    return Pause(for_s=seconds(text))
 
 
 def moment(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
