@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from broker.protocol.job import Checkpoint
@@ -69,6 +70,7 @@ class Watch:
         self._open: int | None = None  # the epoch in work, from 1
         self._opened_at = 0.0
         self._closing = False
+        self._to_keep: tuple[Path, bool] | None = None  # what was saved of this epoch, and whether it is the best
         self._batch = self._batches = self._batch_size = 0
         self._said_at = 0.0
 
@@ -149,11 +151,9 @@ class Watch:
         self._stop.hold()
 
     def on_model_save(self, trainer: Any) -> None:
+        """Kept as soon as what belongs to it, the epoch's values, is known."""
         best = trainer.best_fitness is not None and trainer.best_fitness == trainer.fitness
-        self.keeper.keep(trainer.last, trainer.epoch + 1, best=best, said=self._saved)
-
-    def _saved(self, checkpoint: Checkpoint) -> None:
-        self._emitter.emit(Saved(at=now(), checkpoint=checkpoint))
+        self._to_keep = (trainer.last, best)
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         if self._open is None:
@@ -161,10 +161,22 @@ class Watch:
         epoch = self._finished(trainer, self._open)
         self.epoch, self._open = self._open, None
         self.seconds += epoch.seconds
-        self.keeper.after(lambda: self._emitter.emit(epoch))
+        self._keep(epoch)
         if self._closing:
             self._closing = False
             self._stop.release()
+
+    def _keep(self, epoch: Epoch) -> None:
+        """A checkpoint is never told without its epoch: whoever goes on from there would have no values of it."""
+        if self._to_keep is None:
+            self.keeper.after(lambda: self._emitter.emit(epoch))
+            return
+        (last, best), self._to_keep = self._to_keep, None
+
+        def said(checkpoint: Checkpoint) -> None:
+            self._emitter.emit(epoch, Saved(at=now(), checkpoint=checkpoint))
+
+        self.keeper.keep(last, epoch.epoch, best=best, said=said)
 
     def _finished(self, trainer: Any, epoch: int) -> Epoch:
         losses = {str(k): float(v) for k, v in trainer.label_loss_items(trainer.tloss, prefix="train").items()}

@@ -43,16 +43,20 @@ class Emitter:
         """Events so far."""
         return self._count
 
-    def emit(self, event: TrainerEvent) -> None:
-        """Numbers the event. On disk before it is said when it is one that others build on. Raises OSError."""
+    def emit(self, *events: TrainerEvent) -> None:
+        """Numbers them and says them together. On disk before they are said where others build on them. Raises
+        OSError."""
         with self._stop.held(), self._lock:
-            self._count += 1
-            line = event.model_copy(update={"n": self._count}).model_dump_json()
-            _write(self._file, f"{line}\n".encode())
-            if isinstance(event, _DURABLE):
+            lines = [
+                event.model_copy(update={"n": number}).model_dump_json()
+                for number, event in enumerate(events, self._count + 1)
+            ]
+            self._count += len(events)
+            _write(self._file, "".join(f"{line}\n" for line in lines).encode())
+            if any(isinstance(event, _DURABLE) for event in events):
                 os.fsync(self._file)
             if self._stdout:
-                _write(1, f"{RECORD_SEPARATOR}{line}\n".encode())
+                _write(1, "".join(f"{RECORD_SEPARATOR}{line}\n" for line in lines).encode())
 
     def note(self, text: str, *, warning: bool = True) -> None:
         self.emit(Note(at=now(), level="warning" if warning else "info", text=text))

@@ -84,7 +84,7 @@ class Progress(_Event):
 
 
 class Epoch(_Event):
-    """Once for each finished epoch, after its checkpoint is safe."""
+    """Once for each finished epoch, after its checkpoint is safe, and before that is said."""
 
     event: Literal["epoch"] = "epoch"
     epoch: int  # finished epochs, from 1

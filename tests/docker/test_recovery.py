@@ -10,6 +10,7 @@ from dind.engine import Engine
 from tests.containers.test_recovery import TRAINER, lived, reaches_epoch, train
 from tests.docker.daemon import HostDaemon
 from tests.docker.fleet import Fleet
+from tests.docker.tree import pack_busybox
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -22,7 +23,7 @@ async def fleet(host: HostDaemon, engine: Engine, sandbox_base: str, tmp_path: P
     fleet = Fleet(host, engine, tmp_path, ("api", "media"))
     try:
         await fleet.raise_([TRAINER.parent])
-        fleet.with_busybox()
+        fleet.load(pack_busybox(host.folder / "busybox.tar"), "busybox")
         yield fleet
     finally:
         await fleet.remove()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from broker.protocol.training import TRAINER_EVENT, Note, Progress, TrainerEvent
+from broker.supervisor.wire import between
 from trainer.callbacks import PROGRESS_EVERY_S, Watch, finite
 from trainer.checkpoint import Keeper
 from trainer.emit import Emitter
@@ -78,6 +79,28 @@ def test_a_stop_is_obeyed_at_the_next_batch_but_not_while_an_epoch_is_closed(wat
     watched.stop.requested = True
     with pytest.raises(Stopped):
         watched.watch.on_train_batch_start(watched.trainer)
+
+
+def test_a_checkpoint_is_never_told_without_its_epoch(watched: Watched) -> None:
+    """Wherever it dies: who goes on from the checkpoint has the values of all epochs before."""
+    trainer, last = watched.trainer, watched.directory / "last.pt"
+    last.write_bytes(b"weights")
+    trainer.__dict__.update(last=last, best_fitness=0.5, fitness=0.5, metrics={"map": 0.5}, lr={"lr": 0.1})
+    trainer.label_loss_items = _losses
+    watched.watch.on_train_epoch_start(trainer)
+    watched.watch.close_epoch()
+    watched.watch.on_model_save(trainer)
+    watched.watch.on_fit_epoch_end(trainer)
+    watched.watch.keeper.settle()
+    said = (watched.directory / "events.jsonl").read_bytes()
+    assert [event.event for event in between(said, 0)] == ["epoch", "checkpoint"]
+    for cut in range(len(said)):
+        told = {event.event for event in between(said[:cut], 0)}
+        assert "epoch" in told or "checkpoint" not in told
+
+
+def _losses(_loss: Any, prefix: str) -> dict[str, float]:
+    return {f"{prefix}/box_loss": 1.5}
 
 
 def test_what_json_cannot_say_is_left_out() -> None:
