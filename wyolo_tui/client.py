@@ -20,6 +20,7 @@ from broker.protocol.api import (
     LogChunk,
     MetricTable,
     MoveRequest,
+    Orphans,
     PauseRequest,
     PriorityRequest,
     ResolveRequest,
@@ -38,6 +39,7 @@ from wyolo_tui.wire import Wire, read, without_none
 __all__ = ["BrokerClient", "BrokerOut", "ProblemError", "Unanswered", "new_key"]
 
 PREFLIGHT_S = 300.0  # a submission opens images of its data set before it is answered
+ORPHANS_S = 120.0  # every node is asked, and every folder of a job looked into
 COPY_BYTES = 1 << 18
 
 ATTEMPTS = TypeAdapter(list[Attempt])
@@ -62,6 +64,14 @@ class BrokerClient(Wire):
 
     async def version(self) -> Version:
         return await self.get(Version, "/version")
+
+    async def orphans(self) -> Orphans:
+        """What of the broker's is left without a job."""
+        return read(Orphans, await self.send("GET", "/orphans", repeatable=True, answer_s=ORPHANS_S))
+
+    async def remove_orphans(self) -> Orphans:
+        """Those that were removed."""
+        return read(Orphans, await self.send("DELETE", "/orphans", repeatable=True, answer_s=ORPHANS_S))
 
     async def jobs(self, filter: str = "", sort: str = "", limit: int = 100, cursor: str | None = None) -> JobPage:
         query = without_none(filter=filter or None, sort=sort or None, limit=limit, cursor=cursor)

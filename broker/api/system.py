@@ -16,6 +16,16 @@ async def queue(request: Request) -> Response:
     return answer(await services(request).scheduler.outlook())
 
 
+@router.get("/orphans")
+async def orphans(request: Request) -> Response:
+    return answer(await services(request).supervisor.orphans.find())
+
+
+@router.delete("/orphans")
+async def remove_orphans(request: Request) -> Response:
+    return answer(await services(request).supervisor.orphans.remove())
+
+
 @router.get("/health")
 async def health(request: Request) -> Response:
     return answer(await state(services(request)))

@@ -7,7 +7,7 @@ never decides anything about a job.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from broker.protocol.fleet import HostSample
 
@@ -80,6 +80,16 @@ class Inventory:
     ended: Sequence[AttemptRef] = ()  # something is left of them there, and nobody has asked how they ended
 
 
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """Something of an attempt that is there on a node."""
+
+    kind: Literal["container", "volume", "process"]
+    name: str
+    ref: AttemptRef
+    state: str  # as the engine says it: "running", "exited"
+
+
 class Handle(Protocol):
     """A launched attempt."""
 
@@ -133,6 +143,14 @@ class Engine(Protocol):
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> Handle:
         """Find an attempt, running or ended. Raises AttemptGone when the engine is certain that it never started
         (and makes sure that it never will), EngineUnreachable when it cannot tell."""
+        ...
+
+    async def remnants(self) -> Sequence[Remnant]:
+        """All that is there of attempts, of whatever broker. Raises EngineUnreachable."""
+        ...
+
+    async def discard(self, remnant: Remnant) -> None:
+        """Remove it, running or not. True of one that is gone. Raises EngineError."""
         ...
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.engines import container
-from broker.engines.base import AttemptRef, Exit, Inventory, Launch
+from broker.engines.base import AttemptRef, Exit, Inventory, Launch, Remnant
 from broker.engines.container import BROKER_LABEL, Template
 from broker.engines.docker_attempt import DockerAttempt, other_daemon
 from broker.engines.docker_errors import Refused, is_missing, never_asked, not_started
@@ -131,6 +131,30 @@ class DockerEngine:
         finally:
             if record is not None and ref not in self._attempts:
                 record.close()
+
+    async def remnants(self) -> Sequence[Remnant]:
+        """Containers and volumes with our labels."""
+        label = f"{BROKER_LABEL}={self._broker_id}"
+        containers = [
+            Remnant("container", each["Names"][0].strip("/"), ref, each["State"])
+            for each in await self._link.listed(label)
+            if (ref := container.ref_of(each["Labels"])) is not None
+        ]
+        volumes = [
+            Remnant("volume", each["Name"], ref, "left")
+            for each in await self._link.volumes(label)
+            if (ref := container.ref_of(each["Labels"])) is not None
+        ]
+        return containers + volumes
+
+    async def discard(self, remnant: Remnant) -> None:
+        try:
+            if remnant.kind == "container":
+                await self._link.remove(remnant.name, force=True)
+            else:
+                await self._link.remove_volume(remnant.name)
+        except Refused as refused:
+            raise EngineError(f"{self.node} could not remove {remnant.name}: {refused}") from refused
 
     async def close(self) -> None:
         for task in (*self._watching, *self._removing):

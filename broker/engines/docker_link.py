@@ -133,6 +133,18 @@ class Link:
             if refused.status != 404 and "already in progress" not in refused.message:
                 raise
 
+    async def volumes(self, label: str) -> list[Mapping[str, Any]]:
+        found = await self._told("volumes", {"filters": json.dumps({"label": [label]})})
+        return found["Volumes"] or []
+
+    async def remove_volume(self, name: str) -> None:
+        """True of one that is gone. Raises Refused (409: it is in use)."""
+        try:
+            await self._ask("DELETE", f"volumes/{name}", None, None, SLOW_S)
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+
     # --- plain questions ---
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:

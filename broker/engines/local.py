@@ -13,7 +13,7 @@ from typing import Protocol
 
 from broker.engines import proc, shim
 from broker.engines.attempt import Identity, LocalAttempt
-from broker.engines.base import AttemptRef, Inventory, Launch
+from broker.engines.base import AttemptRef, Inventory, Launch, Remnant
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
 
@@ -98,6 +98,14 @@ class LocalEngine:
             if identity is not None and identity.boot_id != proc.boot_id():
                 identity = None
         return self._watched(ref, directory, identity, started_here=False)
+
+    async def remnants(self) -> Sequence[Remnant]:
+        alive = await asyncio.to_thread(_alive, self._broker_id)
+        return [Remnant("process", ref.name, ref, "running") for ref in alive]
+
+    async def discard(self, remnant: Remnant) -> None:
+        """Processes are ended by whoever attaches to them."""
+        raise EngineError(f"{remnant.name} still runs on {self._node}; it is killed within seconds")
 
     async def close(self) -> None:
         for attempt in self._attempts:

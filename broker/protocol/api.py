@@ -24,6 +24,7 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     POST   /nodes/{name}/resume      -> Node
     GET    /queue                    -> QueueChanged
     GET    /events                   ?after=seq, Last-Event-ID -> SSE of FollowerEvent
+    GET    /orphans                  -> Orphans;  DELETE removes them, and answers with those that are gone
     GET    /health, /version
 """
 
@@ -190,6 +191,23 @@ class FileEntry(Lenient):
     path: str  # relative to the job's directory
     size: int  # bytes
     modified: datetime
+
+
+class Orphan(Lenient):
+    """Something of this broker's that no job has."""
+
+    kind: Literal["container", "volume", "process", "attempt", "checkpoint"]
+    node: str = ""  # where it is; "": on the broker's own disk
+    name: str
+    path: str = ""
+    size: int | None = None  # bytes, where it is known
+    why: str
+    remedy: str
+
+
+class Orphans(Lenient):
+    orphans: list[Orphan] = Field(default_factory=list[Orphan])
+    unasked: dict[str, str] = Field(default_factory=dict[str, str])  # nodes that could not say, and why
 
 
 class Health(Lenient):

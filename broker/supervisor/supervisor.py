@@ -19,6 +19,7 @@ from broker.queue import Queue
 from broker.settings import Settings
 from broker.supervisor.means import Means
 from broker.supervisor.mirror import Mirror
+from broker.supervisor.orphans import Finder
 from broker.supervisor.run import Run
 from broker.supervisor.strangers import Strangers
 from broker.supervisor.work import TrainerArgv, trainer_argv
@@ -58,6 +59,7 @@ class Supervisor:
             room=self._room,
         )
         self._runs: dict[int, Run] = {}
+        self.orphans = Finder(ledger, engines, jobs_directory(settings), self._refs, self.reconcile)
         self._strangers = Strangers(ledger, engines, jobs_directory(settings), self._refs)
         self._tasks = asyncio.TaskGroup()
         self._own: set[asyncio.Task[None]] = set()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from broker.engines.base import AttemptRef, Exit, Handle, Inventory, Launch, RawLine
+from broker.engines.base import AttemptRef, Exit, Handle, Inventory, Launch, RawLine, Remnant
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError, EngineUnreachable
 from broker.protocol.fleet import HostSample
 from tests.simulator.loop import VirtualLoop
@@ -179,6 +179,12 @@ class FakeEngine:
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> Handle:
         node = self._link.node
         return _FakeHandle(await self._link.ask(lambda: node.look(ref)), self._link)
+
+    async def remnants(self) -> Sequence[Remnant]:
+        raise AssertionError("nobody asks")
+
+    async def discard(self, remnant: Remnant) -> None:
+        raise AssertionError("nobody asks")
 
     async def close(self) -> None:
         return

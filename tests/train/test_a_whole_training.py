@@ -63,7 +63,7 @@ def test_each_epoch_is_reported_once_and_after_its_checkpoint(whole: Attempt) ->
     """Ultralytics calls on_fit_epoch_end once more after the last epoch."""
     order = [event for event in whole.events() if isinstance(event, Saved | Epoch)]
     named = [(type(e), e.checkpoint.epoch if isinstance(e, Saved) else e.epoch) for e in order]
-    assert named == [(kind, epoch) for epoch in (1, 2, 3) for kind in (Saved, Epoch)]
+    assert named == [(kind, epoch) for epoch in (1, 2, 3) for kind in (Epoch, Saved)]
 
 
 def test_an_epoch_has_losses_metrics_rates_memory_and_time(whole: Attempt) -> None:
