@@ -18,6 +18,7 @@ from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
 from broker.engines.local import LocalEngine
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
+from tests.faults.disk import full, small_disk
 from tests.waiting import until, until_awaited
 
 BROKER = f"b{os.getpid()}"  # what an attempt left behind is known by it, and killed: not by two test runs at once
@@ -439,3 +440,21 @@ async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, direct
     for name in ("pipe", "link", "missing"):
         with pytest.raises(FileNotFoundError):
             await attempt.fetch(name)
+
+
+async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        directory = disk / "1"
+        await launch(engine, directory, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 4")
+        with full(disk):
+            await engine.close()
+            shim = shim_of(directory)
+            (tmp_path / "go").touch()
+            await until(lambda: (directory / "exit").exists())
+            assert (directory / "exit").read_text() == ""
+            assert runs(shim)
+        await until(lambda: not runs(shim))
+        adopted = await engine.attach(ref(), directory, "")
+        assert await adopted.wait() == Exit(4)
