@@ -26,17 +26,16 @@ $(BIN)/uv:
 	@touch $@
 
 apt: # Debian's packages for the tests, where we are root
-	@.ci/apt redis-server tmux gcc libc6-dev strace docker.io iptables iproute2 busybox-static debootstrap docker-compose
+	@.ci/apt redis-server tmux gcc libc6-dev strace docker.io iptables iproute2 busybox-static openssl openssh-server docker-compose
 
 demo: .venv/.train ## really train a small model on a generated data set, and open the cockpit
 	@$(BIN)/wyolo demo
 
 test: .venv/.dev apt ## everything that needs no GPU
-	@$(PYTEST) -m "not gpu and not long and not docker" -n 2 --dist loadgroup
+	@$(PYTEST) -m "not gpu and not long" -n 2
 
-docker: .venv/.dev apt ## what needs a Docker daemon: raised by the tests, as root
-	@.ci/apt docker.io iptables busybox-static debootstrap openssh-server docker-compose
-	@$(PYTEST) tests/docker tests/containers -m docker -n 2 --dist loadgroup
+docker: .venv/.dev apt ## only what needs a Docker daemon: the tests raise it, as root
+	@$(PYTEST) -m "docker and not long" -n 2
 
 quick: .venv/.dev ## unit and cockpit tests, under a minute
 	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 2

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from broker.protocol.job import MAX_BACKOFF_S, GpuRequest, Resources
+from broker.wishes import Allowed
 
 _LONGEST_WAIT = timedelta(seconds=MAX_BACKOFF_S)
 _CLOSE = 1e-6  # cores and shares of a GPU are sums of fractions
@@ -47,6 +48,7 @@ class Room:
     max_gpu: float = 1.0  # share of a GPU's memory that jobs may plan for together
     occupied: Sequence[Occupied] = ()
     closed: str = ""  # why nothing may start there: "is draining"
+    allowed: Allowed = field(default_factory=Allowed)  # images and networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class _Free:
             return f"needs GPU {outside[0]}, {room.name} has {len(room.gpus) or 'none'}"
         if gpu.memory_fraction is not None and gpu.count and gpu.memory_fraction > room.max_gpu + _CLOSE:
             return f"needs {gpu.memory_fraction:g} of a GPU, on {room.name} jobs may use {room.max_gpu:g}"
-        return ""
+        return room.allowed.refuses(wanted, room.name)
 
     def fit(self, wanted: Resources) -> tuple[str, ...] | None:
         """The GPUs it gets (maybe none), or None when it does not fit now."""

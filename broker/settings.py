@@ -59,6 +59,13 @@ class NodeSettings(BaseModel):
         default=None, description="docker, ssh://: configuration file for ssh; none = this user's own"
     )
     image: str = Field(default="wyolo-trainer", min_length=1, description="docker: image of the jobs' containers")
+    images: list[str] = Field(
+        default_factory=list[str],
+        description="docker: images that jobs may name instead (`extras.image`), as patterns: ghcr.io/us/*",
+    )
+    pull: bool = Field(
+        default=True, description="docker: images that are missing and whose names say from where are pulled"
+    )
     python: str = Field(default="python3", min_length=1, description="docker: the image's Python that has Ultralytics")
     user: str = Field(
         default="",
@@ -66,6 +73,9 @@ class NodeSettings(BaseModel):
         description="docker: uid:gid of the jobs; empty = the broker's, or 65534:65534 where that is root",
     )
     network: str = Field(default="none", description="docker: network of the jobs' containers; none = no network")
+    networks: list[str] = Field(
+        default_factory=list[str], description="docker: networks that jobs may ask for (`extras.network`): bridge"
+    )
     shm_mib: int = Field(default=1024, ge=1, description="docker: /dev/shm in MiB, which workers share images through")
     tmp_mib: int = Field(default=1024, ge=1, description="docker: /tmp in MiB, kept in memory")
     pids: int = Field(default=4096, ge=16, description="docker: most processes and threads of one job")

@@ -18,6 +18,8 @@ from broker.protocol.event import (
 from broker.protocol.fleet import HostSample, Node
 from broker.protocol.job import ACTIVE, FINAL, WAITING, Job, JobState
 
+BEFORE = WAITING | {JobState.STARTING}  # what it waits for is told
+
 TRAIL = 2_000  # events kept for the events screen
 HISTORY = 120  # readings kept for each node
 SPARK = 32
@@ -161,7 +163,7 @@ class _Folding:
         self._totals = (event.counts, event.failed_today, event.drain_s)
         for job_id, why in event.waits.items():
             known = self._known(job_id)
-            if known is not None and known.state in WAITING and known.waits_for != why:
+            if known is not None and known.state in BEFORE and known.waits_for != why:
                 self._put(known.model_copy(update={"waits_for": why}))
 
     def _known(self, job_id: int) -> Job | None:

@@ -293,4 +293,6 @@ def why(job: Job) -> tuple[str, str]:
         return plain(job.waits_for) or "held: press h to release", "dim"
     if job.state in WAITING:
         return plain(job.waits_for) or plain(job.message), "dim"
+    if job.state is JobState.STARTING:
+        return plain(job.waits_for) or plain(job.message), "dim"
     return plain(job.message), "dim"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from broker import wishes
 from broker.admission.admitted import Admitted
 from broker.protocol.api import Finding, SubmitRequest
 from broker.protocol.findings import Findings, near
@@ -21,6 +22,7 @@ _LENGTHS = {"name": 200, "user": 100, "task_id": 200}  # characters, as in JobSp
 
 class Checks:
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._nodes = [node.name for node in settings.nodes]
         self._startable: dict[Program, float] = {}  # until when, monotonic seconds
 
@@ -41,7 +43,9 @@ class Checks:
         if spec.resources.node is not None and spec.resources.node not in self._nodes:
             hint = near(spec.resources.node, self._nodes) or f"there are: {', '.join(self._nodes)}"
             findings.error("resources.node", f"no node is called `{spec.resources.node}`", hint)
-        if isinstance(spec.work, CommandWork):
+        if (refused := wishes.refusal(spec.resources, self._settings.nodes)) is not None:
+            findings.error(*refused)
+        if isinstance(spec.work, CommandWork) and spec.resources.image is None:  # else it is the image's program
             asked = (spec.work.argv[0], spec.work.cwd, spec.work.env.get("PATH"))
             if (wrong := self._unstartable(asked)) is not None:
                 findings.error(wrong.where, wrong.message, wrong.hint)

@@ -66,11 +66,12 @@ def written(spec: JobSpec) -> dict[str, Any]:
     else:
         known |= {"model": work.model, "type": work.family, "task": work.task, "sweeper": work.sweep}
         known |= {"train": work.args, "val": work.val}
+    extras: dict[str, Any] = {"image": spec.resources.image, "network": spec.resources.network}
     if gpu is not None:
         asked["gpus"] = [*gpu.ids, *[-1] * (gpu.count - len(gpu.ids))] if gpu.ids else gpu.count
         if not isinstance(work, CommandWork):
-            known["extras"] = {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
-    return known | {"resources": asked}
+            extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
+    return known | {"resources": asked, "extras": extras}
 
 
 def _outside(work: TrainWork, settings: Settings) -> list[Finding]:

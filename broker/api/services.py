@@ -39,6 +39,8 @@ class Services:
         """With what only the running broker knows. Changes the job that it is given."""
         if job.state in WAITING:
             job.waits_for = "held: release it" if job.state is JobState.HELD else self.scheduler.waits_for(job.id)
+        elif job.state is JobState.STARTING:
+            job.waits_for = self.supervisor.doing(job.id)
         elif (live := self.supervisor.live(job.id)) is not None:
             job.epoch_progress, job.eta_s = live.epoch_progress, live.eta_s
         return job

@@ -47,6 +47,8 @@ class LocalAttempt:
         self._asked = False
         self._killed = False
 
+    image = ""
+
     @property
     def engine_ref(self) -> str:
         return f"{self._job.pid}:{self._job.start}:{proc.boot_id()}" if self._job is not None else ""

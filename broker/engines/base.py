@@ -4,7 +4,7 @@ An engine starts an attempt at most once (by its name, `AttemptRef.name`), can b
 never decides anything about a job.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,10 @@ class AttemptRef:
         return f"wyolo-{self.job_id}-{self.fence}"
 
 
+async def told_nobody(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Everything an engine needs to start an attempt."""
@@ -37,6 +41,10 @@ class Launch:
     cpus: float = 0.0  # cores; 0: not limited
     memory_mib: int = 0  # 0: not limited
     config: Path | None = None  # of a training: an engine with a Python of its own starts the trainer by that
+    image: str = ""  # of its container; "": the node's own
+    network: str = ""  # "": the node's own
+    tell: Callable[[str], Awaitable[None]] = told_nobody  # what takes time before it starts; raises AttemptGone when
+    # nobody wants it any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,11 @@ class Handle(Protocol):
     @property
     def engine_ref(self) -> str:
         """What `attach` needs to find the attempt again; recorded in the ledger."""
+        ...
+
+    @property
+    def image(self) -> str:
+        """Of its container, with the digest; '' where it has none, or that is not known."""
         ...
 
     def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:

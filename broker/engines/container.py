@@ -26,6 +26,7 @@ class Template:
     image: str
     user: str  # "uid:gid", not root
     python: str = "python3"  # of the image, for trainings
+    pull: bool = False  # images that are missing
     network: str = "none"
     shm_mib: int = 1024
     tmp_mib: int = 1024  # /tmp, in memory
@@ -38,7 +39,7 @@ class Template:
 def body(launch: Launch, template: Template) -> dict[str, Any]:
     """What `POST /containers/create` is given."""
     made: dict[str, Any] = {
-        "Image": template.image,
+        "Image": launch.image or template.image,
         "Entrypoint": argv(launch, template),
         "Cmd": [],
         "Env": [f"{name}={value}" for name, value in environment(launch).items()],
@@ -101,7 +102,7 @@ def _host(launch: Launch, template: Template) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={template.tmp_mib}m,mode=1777"},
-        "NetworkMode": template.network,
+        "NetworkMode": launch.network or template.network,
         "IpcMode": "private",
         "ShmSize": template.shm_mib * _MIB,
         "PidsLimit": template.pids,

@@ -9,6 +9,7 @@ import json
 import logging
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from broker.engines import container
 from broker.engines.base import AttemptRef, Inventory, Launch
 from broker.engines.container import BROKER_LABEL, Template
 from broker.engines.docker_attempt import DockerAttempt, other_daemon
-from broker.engines.docker_errors import Refused, not_started
+from broker.engines.docker_errors import Refused, is_missing, not_started
 from broker.engines.docker_folder import prepare
 from broker.engines.docker_link import Link
+from broker.engines.docker_pull import named, pull, says_from_where
 from broker.engines.docker_record import RecordFile
 from broker.engines.docker_usage import Usage
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError, EngineUnreachable
@@ -55,6 +57,7 @@ class DockerEngine:
         self._watching: list[asyncio.Task[None]] = []
         self._removing: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
+        self._digests: dict[tuple[str, str], str] = {}  # of (name, id) of an image
 
     @property
     def node(self) -> str:
@@ -86,13 +89,15 @@ class DockerEngine:
         try:
             await asyncio.to_thread(prepare, launch.directory, self._template.user)
             made = await self._create(launch)
-            await self._start(ref, made)
+            await self._start(launch, made)
         except BaseException:
             record.close()
             raise
         finally:
             self._starting.discard(ref)
         record.record.container = made
+        with suppress(EngineUnreachable):
+            record.record.image = await self._image_of(await self._link.inspect(made))
         return self._followed(ref, launch.directory, made, record, seen_all=True)
 
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
@@ -121,22 +126,47 @@ class DockerEngine:
     # --- one attempt ---
 
     async def _create(self, launch: Launch) -> str:
+        """An image that is missing is pulled first: nobody who has it waits for a look."""
+        body = container.body(launch, self._template)
+        image: str = body["Image"]
         try:
-            return await self._link.create(launch.ref.name, container.body(launch, self._template))
+            try:
+                return await self._link.create(launch.ref.name, body)
+            except Refused as refused:
+                if not (self._template.pull and says_from_where(image) and is_missing(refused)):
+                    raise
+            await pull(self._link, image, launch.tell)
+            return await self._link.create(launch.ref.name, body)
         except Refused as refused:
             if refused.status == 409 and "in use" in refused.message:
                 raise AlreadyLaunched(f"{launch.ref.name} was started before") from refused
-            raise not_started(self.node, self._template.image, refused) from refused
+            raise not_started(self.node, image, refused) from refused
 
-    async def _start(self, ref: AttemptRef, made: str) -> None:
+    async def _image_of(self, found: Mapping[str, Any] | None) -> str:
+        """`name@sha256:...`: the digest that its registry knows it by, else the daemon's own. Raises
+        EngineUnreachable."""
+        if found is None:
+            return ""
+        name, own = str(found["Config"]["Image"]), str(found["Image"])
+        if (name, own) not in self._digests:
+            image: Mapping[str, Any] = {}
+            with suppress(Refused):  # it was removed while it is in use
+                image = await self._link.get(f"images/{own}/json")
+            plain = named(name)[0].partition("@")[0]
+            known = (each.partition("@") for each in image.get("RepoDigests") or ())
+            digest = next((digest for repo, _, digest in known if repo == plain), own)
+            self._digests[name, own] = f"{name.partition('@')[0]}@{digest}"
+        return self._digests[name, own]
+
+    async def _start(self, launch: Launch, made: str) -> None:
         try:
             await self._link.start(made)
         except Refused as refused:
             found = await self._link.inspect(made)
             if found is not None and found["State"]["Running"]:
                 return
-            await self._remove(ref, made)
-            raise not_started(self.node, self._template.image, refused) from refused
+            await self._remove(launch.ref, made)
+            raise not_started(self.node, launch.image or self._template.image, refused) from refused
 
     async def _found(
         self, ref: AttemptRef, directory: Path, engine_ref: str, record: RecordFile | None
@@ -161,6 +191,7 @@ class DockerEngine:
                 raise AttemptGone(f"{ref.name} ran on {self.node} without a directory, and was ended")
             record = await asyncio.to_thread(RecordFile.renew, directory, root)
         record.record.container = found["Id"]
+        record.record.image = record.record.image or await self._image_of(found)
         await asyncio.to_thread(prepare, directory, "")
         return self._followed(ref, directory, found["Id"], record, seen_all=False)
 
@@ -190,6 +221,7 @@ class DockerEngine:
             record,
             log_keep=self._log_keep,
             seen_all=seen_all,
+            image=record.record.image,
             on_end=self._has_ended,
         )
         attempt.watch()

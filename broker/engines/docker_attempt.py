@@ -33,11 +33,13 @@ class DockerAttempt:
         *,
         log_keep: int,
         seen_all: bool,
+        image: str = "",
         on_end: Callable[["DockerAttempt"], None],
     ) -> None:
         """`seen_all`: contact was never lost since it was started. `on_end`: its end is on disk."""
         self.ref = ref
         self.container = container
+        self.image = image
         self._link = link
         self._directory = directory
         self._record = record

@@ -7,6 +7,9 @@ import aiohttp
 
 from broker.errors import AttemptGone, EngineError, EngineUnreachable
 
+REFUSED = ("denied", "unauthorized", "forbidden", "authentication")  # words of a registry
+ABSENT = ("not found", "manifest unknown", "name unknown", "does not exist", "invalid reference")
+
 
 class Refused(Exception):
     """The daemon's own answer: no. Who asked knows what that means. Never leaves the Docker engine."""
@@ -22,11 +25,17 @@ def unreachable(node: str, error: BaseException) -> EngineUnreachable:
     return EngineUnreachable(f"{node} cannot be reached: {_reason(error)}")
 
 
+def is_missing(refused: Refused) -> bool:
+    """It is the image that is not there."""
+    lower = refused.message.lower()
+    return "no such image" in lower or (refused.status == 404 and "image" in lower)
+
+
 def not_started(node: str, image: str, refused: Refused) -> EngineError:
     """Why a container could not be made or started: AttemptGone where waiting may help."""
     said = refused.message.strip()
     lower = said.lower()
-    if "no such image" in lower or (refused.status == 404 and "image" in lower):
+    if is_missing(refused):
         remedy = f"bring it there with `wyolo images push`, or correct the node's `image`; then resume the job ({said})"
         return EngineError(f"{node} has no image {image}; nothing was started: {remedy}")
     if "no space left on device" in lower:
@@ -43,6 +52,23 @@ def not_started(node: str, image: str, refused: Refused) -> EngineError:
     if "network" in lower and "not found" in lower:
         return EngineError(f"{node} has no such network; nothing was started: correct the node's `network` ({said})")
     return EngineError(f"{node} refused to start it: {said}; nothing was started")
+
+
+def not_pulled(node: str, image: str, said: str, tries: int) -> EngineError:
+    """Why an image that a node lacks could not be brought there by its daemon."""
+    lower, said = said.lower(), said.strip()
+    lacks = f"{node} has no image {image}"
+    if "no space left" in lower:
+        return EngineError(f"the disk of {node} is full; {image} was not pulled: make room there, then resume ({said})")
+    if any(word in lower for word in REFUSED):
+        remedy = f"correct the name, or `docker login {image.partition('/')[0]}` as the broker's user; then resume"
+        return EngineError(f"{lacks}, and its registry does not give it out; nothing was started: {remedy} ({said})")
+    if any(word in lower for word in ABSENT):
+        remedy = "correct the name, or bring it there with `wyolo images push`; then resume"
+        return EngineError(f"{lacks}, and its registry has none; nothing was started: {remedy} ({said})")
+    remedy = f"see whether {node} reaches the registry, or bring it with `wyolo images push`; then resume"
+    cut = f"the pull broke off {tries} times" if tries > 1 else "the pull broke off"
+    return EngineError(f"{lacks}, and {cut}; nothing was started, whole layers are kept: {remedy} ({said})")
 
 
 def _reason(error: BaseException) -> str:

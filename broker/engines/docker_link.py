@@ -143,13 +143,23 @@ class Link:
             raise unreachable(self.node, refused) from refused
 
     @asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[aiohttp.StreamReader]:
-        """A GET whose answer may take for ever; its headers may not."""
+    async def stream(
+        self,
+        path: str,
+        params: Mapping[str, str],
+        *,
+        post: bool = False,
+        headers: Mapping[str, str] | None = None,
+        begins_s: float = QUICK_S,
+    ) -> AsyncGenerator[aiohttp.StreamReader]:
+        """An answer that may take for ever; its headers may not."""
         async with self._asked(None) as docker:
-            async with asyncio.timeout(QUICK_S):
-                response = await self._streaming(docker).get(
+            async with asyncio.timeout(begins_s):
+                response = await self._streaming(docker).request(
+                    "POST" if post else "GET",
                     _url(docker, path),
                     params=params,
+                    headers=headers,
                     timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
                     read_bufsize=READ_BYTES,
                 )

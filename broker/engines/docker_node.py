@@ -39,6 +39,7 @@ def template(node: NodeSettings, settings: Settings) -> Template:
         image=node.image,
         user=node.user or _own_user(),
         python=node.python,
+        pull=node.pull,
         network=node.network,
         shm_mib=node.shm_mib,
         tmp_mib=node.tmp_mib,

@@ -14,6 +14,7 @@ from broker.protocol.job import Lenient
 class Record(Lenient):
     root: str  # the daemon's data: who may be believed about this attempt
     container: str = ""
+    image: str = ""  # with its digest
     spooled: int = 0  # bytes of output.log that `since` and `seen` speak of
     since: str = ""  # a timestamp of the daemon's log
     seen: int = 0  # entries of that time or later that have been spooled

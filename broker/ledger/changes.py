@@ -186,6 +186,7 @@ def _update_attempt(tx: Transaction, change: Change, before: Standing, fence: in
             ("exit_code", update.exit_code),
             ("reason", update.reason),
             ("message", update.message),
+            ("image", update.image),
         )
         if value is not None
     }

@@ -44,6 +44,7 @@ class AttemptUpdate:
     exit_code: int | None = None
     reason: EndReason | None = None
     message: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ JOB_COLUMNS = (
 JOB_WIDTH = JOB_COLUMNS.count(",") + 1
 ATTEMPT_COLUMNS = (
     "job_id, fence, node, engine_ref, gpus, directory, log_offset, last_event, started_at, running_at, ended_at, "
-    "exit_code, reason, message"
+    "exit_code, reason, message, image"
 )
 EVENT_COLUMNS = "seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data"
 
@@ -131,6 +131,7 @@ def attempt_of(row: Sequence[Any]) -> Attempt:
         exit_code=row[11],
         reason=None if row[12] is None else EndReason(row[12]),
         message=row[13],
+        image=row[14],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.protocol.findings import Findings, is_list, is_number, is_section, is_whole
-from broker.protocol.job import GpuRequest, Resources
+from broker.protocol.job import IMAGE, NETWORK, GpuRequest, Resources
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?)?", re.IGNORECASE)
 _MIB = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
@@ -28,6 +28,8 @@ def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any]
         memory_mib=_memory(section.get("memory"), findings),
         gpu=_gpu(section.get("gpus"), device, extras, findings),
         node=node,
+        image=_named("image", extras, IMAGE, "an image such as ghcr.io/us/trainer:2", findings),
+        network=_named("network", extras, NETWORK, "the name of a network, such as bridge", findings),
     )
 
 
@@ -42,6 +44,16 @@ def one_gpu(wished: Resources, findings: Findings) -> Resources:
         "the others stay free for the jobs behind it",
     )
     return wished.model_copy(update={"gpu": gpu.model_copy(update={"count": 1, "ids": gpu.ids[:1]})})
+
+
+def _named(key: str, extras: Mapping[str, Any], pattern: str, example: str, findings: Findings) -> str | None:
+    value = extras.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) <= 255 and re.fullmatch(pattern, value):
+        return value
+    findings.expected(f"extras.{key}", value, example)
+    return None
 
 
 def _cpus(value: Any, findings: Findings) -> float:

@@ -93,6 +93,8 @@ class Priority(StrEnum):
 
 
 Family = Literal["yolo", "rtdetr"]
+IMAGE = r"^[a-z0-9][a-zA-Z0-9._/:@-]*$"  # host:5000/name:tag, name@sha256:...
+NETWORK = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"  # a name: no `container:...`
 Task = Literal["detect", "segment", "classify", "pose", "obb"]
 
 
@@ -110,6 +112,8 @@ class Resources(Strict):
     memory_mib: int = Field(default=0, ge=0)  # 0: not accounted
     gpu: GpuRequest | None = None
     node: str | None = None  # a private queue: only this node
+    image: str | None = Field(default=None, max_length=255, pattern=IMAGE)  # of its container; None: the node's own
+    network: str | None = Field(default=None, max_length=100, pattern=NETWORK)  # None: the node's own
 
 
 class TrainWork(Strict):
@@ -182,6 +186,7 @@ class Attempt(Lenient):
     exit_code: int | None = None
     reason: EndReason | None = None
     message: str = ""
+    image: str = ""  # of its container, with the digest: name@sha256:...
 
 
 class Job(Lenient):

@@ -32,10 +32,10 @@ DEAD = {
     "fallback": "not used: Ultralytics halves the batch by itself when memory runs out in the first epoch",
     "fallback_overrides": "not used: Ultralytics halves the batch by itself when memory runs out in the first epoch",
 }
-_COMMON = ("name", "user", "user_code", "priority", "task_id", "resources", "metadata")
-_TRAINING = ("model", "type", "task", "train", "val", "test", "sweeper", "extras")
+_COMMON = ("name", "user", "user_code", "priority", "task_id", "resources", "metadata", "extras")
+_TRAINING = ("model", "type", "task", "train", "val", "test", "sweeper")
 _COMMAND = ("command", "argv", "cwd", "env")
-_EXTRAS = ("gpu", "force_gpu", "force_cpu")
+_EXTRAS = ("gpu", "force_gpu", "force_cpu", "image", "network")
 _GPU = ("id", "limit")
 _PRIORITIES = {
     "high": Priority.HIGH,

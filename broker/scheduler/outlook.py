@@ -79,12 +79,13 @@ class Outlook:
         waiting: Sequence[Job] = ()
         if plan is not None:
             waiting, self.waits = plan[0], plan[1].waits
-        running = [self._left_s(run, now) for run in runs]
+        at_work = list(runs)
+        running = [self._left_s(run, now) for run in at_work]
         return QueueChanged(
             at=now,
             counts=counts,
             failed_today=failed,
-            waits=self.waits,
+            waits={**self.waits, **{run.job.id: run.doing for run in at_work if run.doing}},
             drain_s=self._pace.drain_s(running, waiting, self.queued, slots),
         )
 

@@ -10,6 +10,7 @@ from broker.errors import EngineError
 from broker.placement import Occupied, Room
 from broker.protocol.job import Attempt, Job
 from broker.settings import NodeSettings
+from broker.wishes import allowed
 
 _PATIENCE_S = 10.0
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def room(settings: NodeSettings, inventory: Inventory) -> Room:
         cpus=settings.cpus or inventory.cpus,
         memory_mib=settings.memory_mib or inventory.memory_mib,
         max_gpu=settings.max_gpu,
+        allowed=allowed(settings),
     )
     return _with_gpus(empty, settings, inventory.gpu_uuids)
 

@@ -62,6 +62,7 @@ class Scheduler:
         self._broken = False
         supervisor.on_room = self._room.set
         supervisor.on_end = self._ended
+        supervisor.on_told = self._outlook.changed.set
 
     def wake(self) -> None:
         """Something has changed that may let a job start, or stop it from waiting."""

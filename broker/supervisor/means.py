@@ -23,4 +23,5 @@ class Means:
     engines: Mapping[str, Engine]
     clock: Callable[[], datetime]  # UTC
     spawn: Callable[[Coroutine[Any, Any, None], str], None]  # a task that somebody owns, by name
+    told: Callable[[], None]  # a run has something new to say of what it does before it starts
     room: Callable[[], None]  # an attempt holds nothing of its node any more, and its end was given to the ledger

@@ -5,6 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Run:
         self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
         self.hearing = Hearing(means, job, attempt)
         self.settled = asyncio.Event()  # it is known whether it runs
+        self.doing = ""  # what takes time before it starts
         self.over = False  # nothing of it runs, and the ledger's next word about it is its end
 
     # --- the story ---
@@ -166,11 +168,24 @@ class Run:
                 f"then `wyolo resume {self.job.id}`"
             ) from error
         try:
-            handle = await engine.launch(launch)
+            handle = await engine.launch(replace(launch, tell=self._prepares))
         except AlreadyLaunched:
             return await self._attach(engine)
+        finally:
+            self.doing = ""
         crash_here("after-spawn")
         return handle
+
+    async def _prepares(self, what: str) -> None:
+        """Its engine gets ready: told to who asks, and written down when it begins. Raises AttemptGone when its owner
+        wants it to end."""
+        if self._heeded:
+            raise AttemptGone(f"it was given up before it started: {what}")
+        if not self.doing:
+            with suppress(LedgerFull):
+                await self._advance("prepare", message=what)
+        self.doing = what
+        self._means.told()
 
     async def _attach(self, engine: Engine) -> Handle:
         return await engine.attach(self.ref, Path(self.attempt.directory), self.attempt.engine_ref)
@@ -206,7 +221,7 @@ class Run:
     # --- what the ledger is told ---
 
     async def _running(self, handle: Handle, message: str = "") -> None:
-        update = AttemptUpdate(engine_ref=handle.engine_ref or None)
+        update = AttemptUpdate(engine_ref=handle.engine_ref or None, image=handle.image or None)
         self._state = (await self._advance("run", to=JobState.RUNNING, message=message, attempt=update)).state
         crash_here("after-running")
 
@@ -288,6 +303,7 @@ class Run:
             exit_code=exit.code,
             reason=verdict.reason,
             message=verdict.message,
+            image=(self._handle.image or None) if self._handle is not None else None,
         )
 
         async def write() -> None:

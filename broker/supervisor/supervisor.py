@@ -53,6 +53,7 @@ class Supervisor:
             engines=engines,
             clock=clock,
             spawn=self._spawn,
+            told=self._told,
             room=self._room,
         )
         self._runs: dict[int, Run] = {}
@@ -61,6 +62,7 @@ class Supervisor:
         self._draining = False
         self._early: set[int] = set()  # jobs whose owners wanted something between their STARTING and their start here
         self.on_end = on_end
+        self.on_told: Callable[[], None] = lambda: None  # what an attempt does before it starts
         self.on_room: Callable[[], None] = lambda: None  # an attempt has ended: its place can be given away
 
     @property
@@ -72,6 +74,11 @@ class Supervisor:
         """The newest progress of a running training."""
         run = self._runs.get(job_id)
         return None if run is None else run.hearing.progress
+
+    def doing(self, job_id: int) -> str:
+        """What takes time before an attempt starts, such as the pull of its image; '' for nothing."""
+        run = self._runs.get(job_id)
+        return "" if run is None else run.doing
 
     def start(self, job: Job, attempt: Attempt) -> None:
         """Launch an attempt whose STARTING is in the ledger. `job` with its spec."""
@@ -179,6 +186,9 @@ class Supervisor:
 
     def _room(self) -> None:
         self.on_room()
+
+    def _told(self) -> None:
+        self.on_told()
 
     def _forget(self, run: Run) -> None:
         if self._runs.get(run.job.id) is run:

@@ -72,7 +72,8 @@ class Dockerd:
             *("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", "dockerd"),
             *("--data-root", str(self.directory / data)),
             *("--exec-root", str(self.directory / "exec"), "--pidfile", str(self.directory / "pid")),
-            *("--host", self.url, "--bridge", "none", "--iptables=false", *self._flags),
+            *("--host", self.url, "--bridge", "none", "--iptables=false", "--max-download-attempts", "1"),
+            *self._flags,
         ]
         with (self.directory / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

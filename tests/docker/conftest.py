@@ -12,40 +12,37 @@ import pytest
 from dind import sandboxes
 from dind.engine import Engine, connected, silent
 from dind.home import Home
-from tests.docker.daemon import SANDBOX_BASE, HostDaemon, debian_tree, why_not
+from tests.docker.daemon import SANDBOX_BASE, HostDaemon, why_not
+from tests.docker.tree import pack_busybox, pack_sandbox
 
 ROOM = 8 * 2**30  # bytes
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:  # one worker for all of them: the images are made once
+        if here in item.path.parents:
             item.add_marker(pytest.mark.docker)
-            item.add_marker(pytest.mark.xdist_group("docker"))
 
 
-def _folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+def _folder() -> Path:
     """In memory where there is room: unpacking images is all waiting for the disk."""
     memory = Path("/dev/shm")
     room = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) if memory.is_dir() else 0
-    if room > ROOM:
-        return Path(tempfile.mkdtemp(prefix=f"docker-{name}-", dir=memory))
-    return tmp_path_factory.mktemp(name)
+    return Path(tempfile.mkdtemp(prefix="docker-host-", dir=memory if room > ROOM else None))
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
+def host() -> Iterator[HostDaemon]:
     """With the image busybox."""
     if reason := why_not():
         if os.environ.get("WYOLO_CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    daemon = HostDaemon(_folder(tmp_path_factory, "host"))
+    daemon = HostDaemon(_folder())
     try:
         daemon.start()
-        daemon.import_busybox()
+        daemon.import_tree(pack_busybox(daemon.folder / "busybox.tar"), "busybox")
         yield daemon
     finally:
         daemon.stop()
@@ -53,19 +50,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostDaemon]:
 
 
 @pytest.fixture(scope="session")
-def debian(host: HostDaemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The tree of a Debian with dockerd on it."""
-    folder = _folder(tmp_path_factory, "debian")
-    try:
-        yield debian_tree(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def sandbox_base(host: HostDaemon, debian: Path) -> str:
+def sandbox_base(host: HostDaemon) -> str:
     """The image that sandboxes are built on."""
-    host.import_tree(debian, SANDBOX_BASE)
+    packed = pack_sandbox(host.folder / "base.tar")
+    host.import_tree(packed, SANDBOX_BASE)
+    packed.unlink()
     return SANDBOX_BASE
 
 

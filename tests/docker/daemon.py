@@ -4,41 +4,29 @@ Its default bridge is its own (with none, dockerd would remove another daemon's 
 rules; networks that are made on it work, and published ports answer on the loopback.
 """
 
-import functools
-import io
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.docker.tree import DAEMON, FIREWALL, which
 from tests.waiting import until_sync
 
-BUSYBOX = "busybox"
-SANDBOX_BASE = "wyolo-test-base"  # Debian with dockerd: what dind/Dockerfile is built on
-PACKAGES = "docker.io,iptables,openssl,ca-certificates,python3-minimal"
-BASE_FOLDER = os.environ.get("WYOLO_TEST_BASE")  # a Debian tree made before; none: debootstrap makes one
+SANDBOX_BASE = "wyolo-test-base"  # what dind/Dockerfile is built on
+COMMAND_S = 180.0
 
 
 def why_not() -> str:
     """Why no daemon can be raised here; empty where one can."""
     if os.geteuid() != 0:
         return "needs root, to start a Docker daemon"
-    missing = [
-        program for program in ("dockerd", "docker", "iptables", "busybox", "ip") if shutil.which(program) is None
-    ]
-    if BASE_FOLDER is None and shutil.which("debootstrap") is None:
-        missing.append("debootstrap")
-    return (
-        f"needs {', '.join(missing)} (Debian: docker.io iptables busybox-static debootstrap iproute2)"
-        if missing
-        else ""
-    )
+    missing = [program for program in (*DAEMON, *FIREWALL, "openssl", "busybox", "ip", "ldd") if which(program) is None]
+    packages = "Debian: docker.io iptables busybox-static openssl iproute2"
+    return f"needs {', '.join(missing)} ({packages})" if missing else ""
 
 
 class HostDaemon:
@@ -102,7 +90,8 @@ class HostDaemon:
 
     def docker(self, *arguments: str, input: bytes | None = None) -> str:
         """What the docker command prints. Raises AssertionError with what it says when it fails."""
-        done = subprocess.run(["docker", "-H", self.url, *arguments], input=input, capture_output=True, check=False)
+        command = ["docker", "-H", self.url, *arguments]
+        done = subprocess.run(command, input=input, capture_output=True, check=False, timeout=COMMAND_S)
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
         return done.stdout.decode()
 
@@ -113,51 +102,16 @@ class HostDaemon:
         """Of its containers, running or not."""
         return sorted(self.docker("ps", "-a", "--format", "{{.Names}}").split())
 
-    def import_tree(self, folder: Path, image: str) -> None:
-        packed = subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE)
-        assert packed.stdout is not None
-        with packed.stdout as tar:
-            subprocess.run(["docker", "-H", self.url, "import", "-", image], stdin=tar, check=True, capture_output=True)
-        assert packed.wait() == 0
-
-    def import_busybox(self, image: str = BUSYBOX) -> None:
-        self.docker("import", "-", image, input=busybox_tree())
+    def import_tree(self, packed: Path, image: str, *changes: str) -> None:
+        """`changes`: of the image's configuration, as a Dockerfile says them."""
+        options = [option for change in changes for option in ("--change", change)]
+        self.docker("import", *options, str(packed), image)
 
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log[-3000:]
         command = ["docker", "-H", self.url, "version"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-@functools.cache
-def busybox_tree() -> bytes:
-    """A root file system with /bin/busybox, which is static, and a link to it for each of its commands."""
-    busybox = Path(shutil.which("busybox") or "/bin/busybox").resolve()
-    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for folder in ("bin", "tmp", "etc"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            tar.addfile(entry)
-        tar.add(busybox, "bin/busybox")
-        for command in listed:
-            if command != "busybox":
-                link = tarfile.TarInfo(f"bin/{command}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-    return packed.getvalue()
-
-
-def debian_tree(folder: Path, packages: str = PACKAGES) -> Path:
-    """A Debian with dockerd on it: 40 s."""
-    if BASE_FOLDER is not None:
-        return Path(BASE_FOLDER)
-    run(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(folder)])
-    for left in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
-        shutil.rmtree(folder / left, ignore_errors=True)
-    return folder
 
 
 def run(command: Sequence[str]) -> None:

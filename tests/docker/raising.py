@@ -9,6 +9,8 @@ from dind.errors import SandboxError
 from dind.home import Home
 from dind.sandboxes import State
 from dind.spec import Sandbox
+from tests.docker.daemon import COMMAND_S
+from tests.docker.tree import pack_busybox
 
 
 def wanted(name: str, **more: Any) -> Sandbox:
@@ -30,6 +32,14 @@ def docker(home: Home, state: State, *arguments: str, input: bytes | None = None
     tls = ["--tlsverify", "--tlscacert", f"{home.authority}/ca.pem"]
     tls += ["--tlscert", f"{home.authority}/cert.pem", "--tlskey", f"{home.authority}/key.pem"]
     command = ["docker", "-H", url, *tls, *arguments]
-    done = subprocess.run(command, input=input, capture_output=True, check=False)
+    done = subprocess.run(command, input=input, capture_output=True, check=False, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
+
+
+def with_busybox(home: Home, state: State) -> None:
+    """So that containers can run in it."""
+    packed = home.data_dir / "busybox.tar"
+    if not packed.exists():
+        pack_busybox(packed)
+    docker(home, state, "import", str(packed), "busybox")

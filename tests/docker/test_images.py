@@ -12,7 +12,6 @@ from dind.images import Where
 from tests.docker.daemon import HostDaemon
 from tests.docker.raising import docker, raised, wanted
 
-pytestmark = pytest.mark.timeout(400)  # the first of them waits for debootstrap
 TAG = "wyolo-test-trainer"
 
 

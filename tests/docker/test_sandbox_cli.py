@@ -17,7 +17,6 @@ from tests.docker.daemon import HostDaemon
 from tests.running import broker_environment
 from tests.waiting import until_sync
 
-pytestmark = pytest.mark.timeout(400)  # the first of them waits for debootstrap
 ROOT = Path(__file__).parents[2]
 
 

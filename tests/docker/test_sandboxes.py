@@ -26,11 +26,9 @@ from dind.errors import (
 from dind.home import Home
 from dind.sandboxes import State
 from dind.spec import NAMES
-from tests.docker.daemon import HostDaemon, busybox_tree
-from tests.docker.raising import docker, raised, wanted
+from tests.docker.daemon import HostDaemon
+from tests.docker.raising import docker, raised, wanted, with_busybox
 from tests.waiting import until_awaited
-
-pytestmark = pytest.mark.timeout(400)  # the first of them waits for debootstrap
 
 
 async def test_three_sandboxes_come_up_run_containers_and_go_without_a_trace(
@@ -41,7 +39,7 @@ async def test_three_sandboxes_come_up_run_containers_and_go_without_a_trace(
     assert [state.state for state in states.values()] == ["healthy"] * 3
     assert len({state.port for state in states.values()}) == 3
     for name, state in states.items():
-        docker(home, state, "import", "-", "busybox", input=busybox_tree())
+        with_busybox(home, state)
         assert docker(home, state, "run", "--rm", "busybox", "echo", name) == f"{name}\n"
     registered = home.registered()
     assert sorted(registered) == ["dind_api", "dind_environment", "dind_media"]
@@ -69,7 +67,7 @@ async def test_a_sandbox_sees_jobs_data_and_weights_where_the_broker_is_told(
         (tmp_path / name / "it").write_text(name)
     sandbox = wanted("api", data=(tmp_path / "sets",), weights=tmp_path / "weights")
     state = (await raised(engine, home, sandbox_base, sandbox))["api"]
-    docker(home, state, "import", "-", "busybox", input=busybox_tree())
+    with_busybox(home, state)
     node = NodeSettings.model_validate(home.registered()["dind_api"])  # as the broker reads it
     job = home.jobs / "7"
     job.mkdir()
@@ -120,8 +118,10 @@ async def test_down_and_a_changed_wish_leave_a_sandbox_alone_while_a_job_runs_in
     host: HostDaemon, engine: Engine, home: Home, sandbox_base: str
 ) -> None:
     state = (await raised(engine, home, sandbox_base, wanted("api")))["api"]
-    docker(home, state, "import", "-", "busybox", input=busybox_tree())
-    docker(home, state, "run", "-d", "--name", "wyolo-7-1", "--label", "wyolo.job=7", "busybox", "sleep", "1000")
+    with_busybox(home, state)
+    docker(
+        home, state, "run", "-d", "--init", "--name", "wyolo-7-1", "--label", "wyolo.job=7", "busybox", "sleep", "1000"
+    )
     sandbox = home.sandbox("api")
     refused = (await sandboxes.down(engine, home, [sandbox], silent))["api"]
     assert isinstance(refused, JobsRunning)
@@ -239,9 +239,24 @@ async def test_containers_in_a_sandbox_reach_each_other_and_its_own_daemon_s_net
     engine: Engine, home: Home, sandbox_base: str
 ) -> None:
     state = (await raised(engine, home, sandbox_base, wanted("api")))["api"]
-    docker(home, state, "import", "-", "busybox", input=busybox_tree())
+    with_busybox(home, state)
     docker(home, state, "network", "create", "own")
-    docker(home, state, "run", "-d", "--name", "server", "--network", "own", "-p", "8080:80", "busybox", "httpd", "-f")
+    docker(
+        home,
+        state,
+        "run",
+        "-d",
+        "--init",
+        "--name",
+        "server",
+        "--network",
+        "own",
+        "-p",
+        "8080:80",
+        "busybox",
+        "httpd",
+        "-f",
+    )
     ask = ["run", "--rm", "--network", "own", "busybox", "wget", "-q", "-O", "-", "http://server/bin/nowhere"]
     with pytest.raises(AssertionError, match="404"):
         docker(home, state, *ask)

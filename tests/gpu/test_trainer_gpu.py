@@ -11,7 +11,7 @@ from tests.train.attempts import Attempt, Attempts
 from trainer.gpu import Nvml
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.gpu, pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -186,6 +186,8 @@ class _FakeHandle:
         self._process = process
         self._link = link
 
+    image = ""
+
     @property
     def engine_ref(self) -> str:
         return f"process of {self._process.ref.name}"

@@ -12,7 +12,7 @@ from broker.protocol.training import EXIT_OK, RECORD_SEPARATOR, Epoch, Finished,
 from tests.train.attempts import Attempt, Attempts
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("whole training")]
+pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")

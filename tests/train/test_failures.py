@@ -10,7 +10,7 @@ from broker.protocol.training import EXIT_FAILED, Failed, Started
 from tests.train.attempts import Attempt, Attempts
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("failures")]
+pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module")

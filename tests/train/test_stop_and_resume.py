@@ -12,7 +12,7 @@ from tests.train.attempts import Attempt, Attempts
 from trainer.checkpoint import file_sha256
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("stop and resume")]
+pytestmark = pytest.mark.train
 EPOCHS = 4
 MANY = 60
 

@@ -9,7 +9,7 @@ from broker.protocol.training import EXIT_OK, Epoch, Finished, Started
 from tests.train.attempts import Attempt, Attempts
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("tasks")]
+pytestmark = pytest.mark.train
 METRICS = {
     "segment": "metrics/mAP50(M)",
     "classify": "metrics/accuracy_top1",

@@ -12,7 +12,7 @@ from broker.protocol.training import EXIT_OK, TrainerResult
 from trainer.wrapper import EXIT_BAD_INPUT
 from wyolo_tui import shapes
 
-pytestmark = [pytest.mark.train, pytest.mark.xdist_group("wrapper")]
+pytestmark = pytest.mark.train
 
 CONFIG = """
 model: yolov8n.yaml

@@ -47,6 +47,8 @@ SPECS = [
     JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[0, 3]))),
     JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[1]))),
     JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(memory_fraction=0.5, required=True))),
+    JobSpec(work=TRAIN, name="i", resources=Resources(image="ghcr.io/us/trainer:2", network="bridge")),
+    JobSpec(work=COMMAND, name="i", resources=Resources(image="busybox", gpu=GpuRequest(count=0))),
 ]
 
 
@@ -174,3 +176,49 @@ async def test_warnings_go_with_the_job(admission: Make) -> None:
     admitted = await admission().read(SubmitRequest(config=config))
     assert admitted.required()
     assert len(admitted.warnings) == 1 and admitted.warnings[0].startswith("mlflow")
+
+
+BOX = {"name": "box", "engine": "docker", "image": "wyolo-trainer"}
+OPEN = BOX | {"name": "open", "images": ["ghcr.io/us/*", "wyolo-trainer:*"], "networks": ["bridge"]}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "said"),
+    [
+        ([BOX], {"image": "wyolo-trainer"}, None),
+        ([BOX], {"image": "evil/miner"}, "asks for the image evil/miner, box allows wyolo-trainer"),
+        ([BOX, OPEN], {"image": "ghcr.io/us/new:2"}, None),
+        ([BOX, OPEN], {"image": "ghcr.io/us/new:2", "node": "box"}, "box allows wyolo-trainer"),
+        ([BOX, OPEN], {"image": "wyolo-trainer:next"}, None),
+        ([OPEN], {"image": "ghcr.io/usurper/new"}, "open allows"),
+        ([BOX, OPEN], {"network": "bridge"}, None),
+        ([BOX, OPEN], {"network": "host"}, "asks for the network host, box allows none; "),
+        ([BOX], {"network": "none"}, None),
+        ([{"name": "here"}], {"network": "bridge"}, None),
+        ([{"name": "here"}], {"network": "none"}, "cannot keep it away"),
+        ([{"name": "here"}], {"image": "wyolo-trainer"}, "here runs jobs without any"),
+    ],
+)
+async def test_an_image_or_network_that_no_node_allows_is_refused_with_the_setting_that_would(
+    admission: Make, nodes: list[dict[str, Any]], wanted: dict[str, str], said: str | None
+) -> None:
+    request = SubmitRequest(spec=JobSpec(work=COMMAND, resources=Resources(**wanted)))
+    admitted = await admission(nodes=nodes).read(request)
+    assert (admitted.spec is None) == (said is not None)
+    if said is not None:
+        [finding] = admitted.findings
+        assert said in finding.message
+        assert "wyolo.toml" in finding.hint
+        assert finding.where == f"extras.{'image' if 'image' in wanted else 'network'}"
+
+
+@pytest.mark.parametrize("line", ["image: --privileged", "image: 'a b'", "network: container:other", "image: [a]"])
+async def test_an_image_or_network_is_a_name_and_nothing_else(admission: Make, line: str) -> None:
+    config = f"command: 'true'\nextras: {{{line}}}\n"
+    refused = await admission(nodes=[OPEN]).read(SubmitRequest(config=config))
+    assert [finding.where.partition(" ")[0] for finding in refused.findings] == [f"extras.{line.partition(':')[0]}"]
+
+
+async def test_the_program_of_an_image_is_not_looked_for_here(admission: Make) -> None:
+    spec = JobSpec(work=CommandWork(argv=["/only/there"]), resources=Resources(image="ghcr.io/us/new"))
+    assert (await admission(nodes=[OPEN]).read(SubmitRequest(spec=spec))).spec is not None

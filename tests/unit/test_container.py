@@ -66,6 +66,14 @@ def test_a_training_is_started_by_the_images_python() -> None:
     assert container.body(LAUNCH, TEMPLATE)["Entrypoint"] == ["python", "prep.py"]
 
 
+def test_a_wish_fills_the_image_and_the_network_and_nothing_else() -> None:
+    plain = container.body(LAUNCH, TEMPLATE)
+    wished = container.body(replace(LAUNCH, image="ghcr.io/us/new", network="bridge"), TEMPLATE)
+    assert (wished["Image"], wished["HostConfig"]["NetworkMode"]) == ("ghcr.io/us/new", "bridge")
+    wished["Image"], wished["HostConfig"]["NetworkMode"] = plain["Image"], plain["HostConfig"]["NetworkMode"]
+    assert wished | {"Labels": plain["Labels"]} == plain
+
+
 def test_labels_lead_back_to_the_attempt() -> None:
     body = container.body(LAUNCH, TEMPLATE)
     assert container.ref_of(body["Labels"]) == LAUNCH.ref

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.placement import Assignment, Occupied, Room, Waiting, place
 from broker.protocol.job import GpuRequest, Resources
+from broker.wishes import Allowed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -196,3 +197,11 @@ def test_no_stream_of_later_jobs_delays_an_earlier_one(
         running = after(running, [head, *endless], step.assignments)
         endless = [waiting for waiting in endless if waiting.job_id in step.waits]
     raise AssertionError(f"job {head.job_id} never started: {running}")
+
+
+def test_a_job_runs_where_its_image_and_network_are_allowed() -> None:
+    plain, able = room(name="a"), replace(room(name="b"), allowed=Allowed(("us/*",), ("none", "bridge")))
+    for wanted in (Resources(image="us/new", network="bridge"), Resources(network="none")):
+        assert place([Waiting(1, wanted)], [plain, able], NOW).assignments == [Assignment(1, "b", ())]
+    why = place([Waiting(1, Resources(image="them/new"))], [plain, able], NOW).waits[1]
+    assert why == "asks for the image them/new, a runs jobs without any; asks for the image them/new, b allows us/*"

@@ -24,6 +24,12 @@ Level = Annotated[
     Literal["high", "normal", "low"] | None, typer.Option("--priority", "-p", help="Who comes before whom.")
 ]
 TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="The id other programs know it by.")]
+Image = Annotated[
+    str | None, typer.Option("--image", metavar="NAME", help="Of its container, where the nodes allow it.")
+]
+Network = Annotated[
+    str | None, typer.Option("--network", metavar="NAME", help="Of its container, where the nodes allow it: bridge.")
+]
 Hold = Annotated[bool, typer.Option("--hold", help="Do not start it before `release`.")]
 Wait = Annotated[bool, typer.Option("--wait", "-w", help="Until it has ended; exit code 1 if it did not complete.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="As --wait, with its log.")]
@@ -38,12 +44,15 @@ def from_file(
     priority: Literal["high", "normal", "low"] | None = None,
     task_id: str | None = None,
     hold: bool = False,
+    image: str | None = None,
+    network: str | None = None,
 ) -> SubmitRequest:
     """`file` may be - for standard input. Raises BadUse."""
+    extras = {f"extras.{key}": value for key, value in (("image", image), ("network", network)) if value}
     return SubmitRequest(
         config=_text(file),
         base_dir=str(Path.cwd() if file == FROM_STDIN else Path(file).absolute().parent),
-        set=assignments(set or ()),
+        set=assignments(set or ()) | extras,
         name=name,
         user=user,
         priority=Priority(priority) if priority else None,

@@ -3,15 +3,16 @@
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line
-from wyolo_tui.cli.requests import Follow, Hold, Level, Name, TaskId, Wait
+from wyolo_tui.cli.requests import Follow, Hold, Image, Level, Name, Network, TaskId, Wait
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
 from wyolo_tui.cli.verb import verb
@@ -36,22 +37,26 @@ async def command(
     cpus: Annotated[float, typer.Option("--cpus", metavar="N", min=0.01, help="Cores that it is counted for.")] = 1.0,
     gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=0, max=64, help="GPUs that it gets.")] = 0,
     node: Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only there.")] = None,
+    image: Image = None,
+    network: Network = None,
     task_id: TaskId = None,
     hold: Hold = False,
     wait: Wait = False,
     follow: Follow = False,
 ) -> Exit:
-    """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH."""
-    folder = (cwd or Path.cwd()).absolute()
+    """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
+    folder: Path | None = (cwd or Path.cwd()).absolute()
     if not folder.is_dir():
         raise BadUse(f"there is no folder {folder}")
+    if image is not None and cwd is None:  # an image has its own folders and programs
+        folder = None
     spec = JobSpec(
-        work=CommandWork(argv=argv, cwd=str(folder), env=_environment(env or [])),
+        work=CommandWork(argv=argv, cwd=str(folder) if folder else None, env=_environment(env or [], image is None)),
         name=name or "",
         user=getpass.getuser(),
         task_id=task_id,
         priority=Priority(priority or "normal"),
-        resources=Resources(cpus=cpus, gpu=GpuRequest(count=gpus), node=node),
+        resources=_resources(cpus=cpus, gpu=GpuRequest(count=gpus), node=node, image=image, network=network),
     )
     async with cli.broker(PATIENCE_S) as broker:
         job, _ = await broker.submit(SubmitRequest(spec=spec, hold=hold))
@@ -64,8 +69,17 @@ async def command(
     return Exit.OK
 
 
-def _environment(given: list[str]) -> dict[str, str]:
-    values = {"PATH": os.environ["PATH"]} if "PATH" in os.environ else {}
+def _resources(**wanted: Any) -> Resources:
+    try:
+        return Resources(**wanted)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise BadUse(f"--{wrong['loc'][0]} {wrong['input']}: no such name can be", "see wyolo run --help") from None
+
+
+def _environment(given: list[str], path: bool) -> dict[str, str]:
+    """`path`: with the PATH from here."""
+    values = {"PATH": os.environ["PATH"]} if path and "PATH" in os.environ else {}
     for text in given:
         name, equals, value = text.partition("=")
         if not name or (not equals and name not in os.environ):

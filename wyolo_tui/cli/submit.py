@@ -9,7 +9,7 @@ from broker.protocol.api import ErrorCode, Problem, SubmitRequest, Validation
 from broker.protocol.job import Job
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line
-from wyolo_tui.cli.requests import Follow, Hold, Level, Name, Set, TaskId, User, Wait, from_file
+from wyolo_tui.cli.requests import Follow, Hold, Image, Level, Name, Network, Set, TaskId, User, Wait, from_file
 from wyolo_tui.cli.session import BadUse, Exit, Session, finding_line
 from wyolo_tui.cli.verb import verb
 from wyolo_tui.client import BrokerClient
@@ -30,6 +30,8 @@ async def command(
     name: Name = None,
     user: User = None,
     task_id: TaskId = None,
+    image: Image = None,
+    network: Network = None,
     hold: Hold = False,
     wait: Wait = False,
     follow: Follow = False,
@@ -41,7 +43,18 @@ async def command(
     if len(files) > 1 and (name or task_id):
         raise BadUse("--name and --task-id are for one file", "leave them out, or submit one by one")
     requests = [
-        from_file(file, set, name=name, user=user, priority=priority, task_id=task_id, hold=hold) for file in files
+        from_file(
+            file,
+            set,
+            name=name,
+            user=user,
+            priority=priority,
+            task_id=task_id,
+            hold=hold,
+            image=image,
+            network=network,
+        )
+        for file in files
     ]
     async with cli.broker(PATIENCE_S) as broker:
         if dry_run:

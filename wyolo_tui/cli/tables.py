@@ -135,10 +135,17 @@ def attempt_lines(attempts: Sequence[Attempt], now: datetime) -> Iterable[Text]:
                 duration((end - attempt.started_at).total_seconds()),
                 how,
                 code,
+                [(_image(attempt.image), "dim")],
                 plain(attempt.message),
             ]
         )
-    return grid(["ATTEMPT", "NODE", "STARTED", "TOOK", "ENDED", "EXIT", ""], rows, right={0, 5})
+    return grid(["ATTEMPT", "NODE", "STARTED", "TOOK", "ENDED", "EXIT", "IMAGE", ""], rows, right={0, 5})
+
+
+def _image(image: str) -> str:
+    """Its name, and so much of its digest as tells it from others."""
+    name, _, digest = plain(image).partition("@")
+    return f"{name}@{digest.removeprefix('sha256:')[:12]}" if digest else name
 
 
 def checkpoint_lines(checkpoints: Sequence[Checkpoint]) -> Iterable[Text]:

@@ -1,0 +1,3 @@
+-- The image of an attempt's container, with its digest: name@sha256:...
+
+ALTER TABLE attempts ADD COLUMN image TEXT NOT NULL DEFAULT '';

@@ -1,0 +1,28 @@
+"""Which tests share a worker: those that share a daemon, or a training."""
+
+from typing import Any
+
+import pytest
+
+BY_FOLDER = ("tests/containers/", "tests/docker/", "tests/gpu/")
+BY_FILE = ("tests/train/",)
+
+
+def shares(nodeid: str) -> str:
+    """Tests for which this is the same run on one worker, one after the other."""
+    for folder in BY_FOLDER:
+        if nodeid.startswith(folder):
+            return folder
+    return nodeid.partition("::")[0] if nodeid.startswith(BY_FILE) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By name, since xdist 3.8 does not see its own marks under pytest 9.2. The largest groups begin."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByDaemon(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shares(nodeid)
+
+    return ByDaemon(config, log)
