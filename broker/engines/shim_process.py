@@ -74,6 +74,7 @@ def _say(line: str) -> bool:
 def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[str, str]") -> "tuple[str, int]":
     """(why not, 0), or ("", the job's pid). The attempt is claimed by creating `pid` with O_EXCL."""
     step, claim, log = "directory", -1, -1
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         for made in (os.path.dirname(directory), directory):
             try:
@@ -152,7 +153,8 @@ def _wait(job: int) -> int:
 
 
 def _alone() -> bool:
-    """No descendant is left."""
+    """No descendant is left. Those that end later are nobody's to ask about, so the kernel may forget them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
