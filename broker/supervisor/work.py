@@ -60,13 +60,12 @@ def _cache(attempt: Attempt, settings: Settings) -> str | None:
     return None if contained else str(settings.data_dir / "cache")
 
 
-def make_directory(attempt: Attempt) -> Path:
+def make_directory(attempt: Attempt) -> None:
     """The attempt's, in the jobs' one. Raises OSError."""
     directory = Path(attempt.directory)
     for made in (directory.parent, directory):
         with suppress(FileExistsError):
             made.mkdir(mode=0o700)
-    return directory
 
 
 def prepare(
@@ -78,19 +77,21 @@ def prepare(
     *,
     told: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
-    """Makes the attempt's directory. `config`: of a training. `told`: to a trainer besides. Raises OSError."""
+    """`config`: of a training, for which the attempt's directory is made; else its engine makes it. `told`: to a
+    trainer besides. Raises OSError."""
     spec = spec_of(job)
-    directory = make_directory(attempt)
+    directory = Path(attempt.directory)
     path: Path | None = None
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
         env = spec.work.env
-        cwd = Path(spec.work.cwd) if spec.work.cwd else directory
+        cwd = Path(spec.work.cwd) if spec.work.cwd else None
     else:
         assert config is not None
+        make_directory(attempt)
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
-        argv, env, cwd = trainer(path), told, directory
+        argv, env, cwd = trainer(path), {}, None
     wanted = spec.resources
     return Launch(
         ref,
