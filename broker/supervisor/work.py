@@ -91,7 +91,7 @@ def prepare(
         make_directory(attempt)
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
-        argv, env, cwd = trainer(path), {}, None
+        argv, env, cwd = trainer(path), told, None
     wanted = spec.resources
     return Launch(
         ref,
