@@ -34,7 +34,6 @@ from broker.supervisor.verdict import Ending, Verdict, judge
 
 BRIEF_S = 0.02  # a command that ends sooner goes from starting to its end in one step
 RETRY_S = 5.0  # after an engine could not be reached, or something broke
-SOON_S = 0.5  # the first such pause; a sandbox that was killed is up again in two seconds
 _FULL_RETRY_S = 1.0  # while the ledger's disk is full
 _log = logging.getLogger(__name__)
 
@@ -63,13 +62,10 @@ class Run:
 
     async def supervise(self) -> None:
         """Until the attempt has its verdict. Whatever breaks on the way is logged, and tried again."""
-        pause = SOON_S
         while True:
             try:
                 await self._follow()
             except EngineUnreachable as error:
-                if self._state is not JobState.UNKNOWN:
-                    pause = SOON_S
                 await self._guard(self._lost_sight(str(error)))
             except (Conflict, NotFound) as error:  # a person has resolved it, another attempt took over, it was removed
                 _log.warning("%s: %s", self.ref.name, error)
@@ -78,14 +74,13 @@ class Run:
             except LedgerFull as error:
                 _log.warning("%s goes on; what it says is written down later: %s", self.ref.name, error)
             except Exception:
-                _log.exception("supervision of %s broke; it goes on in %g s", self.ref.name, pause)
+                _log.exception("supervision of %s broke; it goes on in %g s", self.ref.name, RETRY_S)
             else:
                 return
             finally:
                 self.settled.set()
             self._adopted = True  # whatever we did not hear of, its engine knows
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, RETRY_S)
+            await asyncio.sleep(RETRY_S)
             if not await self._guard(self._still_ours()):
                 return
 
