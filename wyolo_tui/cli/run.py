@@ -46,13 +46,10 @@ async def command(
     follow: Follow = False,
 ) -> Exit:
     """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
-    folder: Path | None = (cwd or Path.cwd()).absolute()
-    if not folder.is_dir():
-        raise BadUse(f"there is no folder {folder}")
-    if image is not None and cwd is None:  # an image has its own folders and programs
-        folder = None
+    here = image is None  # an image has its own folders and programs
+    folder = _folder(cwd or Path.cwd()) if here or cwd is not None else None
     spec = JobSpec(
-        work=CommandWork(argv=argv, cwd=str(folder) if folder else None, env=_environment(env or [], image is None)),
+        work=CommandWork(argv=argv, cwd=folder, env=_environment(env or [], here)),
         name=name or "",
         user=getpass.getuser(),
         task_id=task_id,
@@ -83,6 +80,12 @@ def _resources(**wanted: Any) -> Resources:
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         raise BadUse(f"--{wrong['loc'][0]} {wrong['input']}: no such name can be", "see wyolo run --help") from None
+
+
+def _folder(path: Path) -> str:
+    if not path.is_dir():
+        raise BadUse(f"there is no folder {path.absolute()}")
+    return str(path.absolute())
 
 
 def _environment(given: list[str], path: bool) -> dict[str, str]:
