@@ -43,6 +43,7 @@ class Launch:
     config: Path | None = None  # of a training: an engine with a Python of its own starts the trainer by that
     image: str = ""  # of its container; "": the node's own
     network: str = ""  # "": the node's own
+    inputs: Sequence[Path] = ()  # files of the job's earlier attempts that it reads
     tell: Callable[[str], Awaitable[None]] = told_nobody  # what takes time before it starts; raises AttemptGone when
     # nobody wants it any more
 

@@ -18,6 +18,7 @@ from broker.engines.base import AttemptRef, Inventory, Launch
 from broker.engines.container import BROKER_LABEL, Template
 from broker.engines.docker_attempt import DockerAttempt, other_daemon
 from broker.engines.docker_errors import Refused, is_missing, not_started
+from broker.engines.docker_files import Files
 from broker.engines.docker_folder import prepare
 from broker.engines.docker_link import Link
 from broker.engines.docker_pull import named, pull, says_from_where
@@ -87,8 +88,10 @@ class DockerEngine:
             raise AlreadyLaunched(f"{ref.name} was started before") from None
         self._starting.add(ref)
         try:
-            await asyncio.to_thread(prepare, launch.directory, self._template.user)
+            await asyncio.to_thread(prepare, launch.directory, self._template.user if self._template.shared else "")
             made = await self._create(launch)
+            if (files := self._files(ref, launch.directory)) is not None:
+                await self._put(files, launch, made)
             await self._start(launch, made)
         except BaseException:
             record.close()
@@ -141,6 +144,21 @@ class DockerEngine:
             if refused.status == 409 and "in use" in refused.message:
                 raise AlreadyLaunched(f"{launch.ref.name} was started before") from refused
             raise not_started(self.node, image, refused) from refused
+
+    def _files(self, ref: AttemptRef, directory: Path) -> Files | None:
+        return None if self._template.shared else Files(self._link, ref, directory)
+
+    async def _put(self, files: Files, launch: Launch, made: str) -> None:
+        try:
+            await files.put(made, launch, self._template.user)
+        except Refused as refused:
+            await self._remove(launch.ref, made)
+            raise not_started(self.node, launch.image or self._template.image, refused) from refused
+        except OSError as error:
+            await self._remove(launch.ref, made)
+            raise EngineError(
+                f"what {launch.ref.name} goes on from cannot be read here ({error}); nothing was started"
+            ) from error
 
     async def _image_of(self, found: Mapping[str, Any] | None) -> str:
         """`name@sha256:...`: the digest that its registry knows it by, else the daemon's own. Raises
@@ -202,6 +220,7 @@ class DockerEngine:
         except Refused as refused:
             _log.info("%s: %s", ref.name, refused)
             return False
+        await self._forget(ref)
         return True
 
     async def _end(self, ref: AttemptRef, made: str) -> None:
@@ -222,6 +241,8 @@ class DockerEngine:
             log_keep=self._log_keep,
             seen_all=seen_all,
             image=record.record.image,
+            files=self._files(ref, directory),
+            fetch_s=self._template.fetch_s,
             on_end=self._has_ended,
         )
         attempt.watch()
@@ -241,8 +262,17 @@ class DockerEngine:
         """What cannot be removed now is met again by `_reap`."""
         try:
             await self._link.remove(made)
+            await self._forget(ref)
         except (Refused, EngineError) as error:
             _log.warning("the container of %s stays for now: %s", ref.name, error)
+
+    async def _forget(self, ref: AttemptRef) -> None:
+        """Its files, which are here or of no use. Raises EngineUnreachable."""
+        if (files := self._files(ref, self._jobs_dir / str(ref.job_id) / str(ref.fence))) is not None:
+            try:
+                await files.forget()
+            except Refused as refused:
+                _log.warning("the volume of %s stays for now: %s", ref.name, refused)
 
     # --- all of them ---
 
@@ -302,8 +332,37 @@ class DockerEngine:
         for ref, each in found.items():
             if each["State"] in _RUNS or ref in self._attempts or ref in self._starting:
                 continue
-            if await asyncio.to_thread(self._is_past, ref):
-                await self._remove(ref, each["Id"])
+            if self._template.shared or await asyncio.to_thread(self._has_all_of, ref):
+                if await asyncio.to_thread(self._is_past, ref):
+                    await self._remove(ref, each["Id"])
+            else:
+                await self._take_leave(ref)
+        if not self._template.shared:
+            await self._reap_volumes(found)
+
+    async def _take_leave(self, ref: AttemptRef) -> None:
+        """Of one that was given up while its node was away: its files are brought here, then it goes."""
+        try:
+            await self.attach(ref, self._jobs_dir / str(ref.job_id) / str(ref.fence), "")
+        except EngineError as error:
+            _log.info("%s stays for now: %s", ref.name, error)
+
+    async def _reap_volumes(self, found: Mapping[AttemptRef, Mapping[str, Any]]) -> None:
+        for each in await self._link.volumes(f"{BROKER_LABEL}={self._broker_id}"):
+            ref = container.ref_of(each["Labels"])
+            if ref is None or ref in found or ref in self._attempts or ref in self._starting:
+                continue
+            if await asyncio.to_thread(self._has_all_of, ref):
+                await self._forget(ref)
+
+    def _has_all_of(self, ref: AttemptRef) -> bool:
+        """Its files are here, or its job was removed. Blocking."""
+        directory = self._jobs_dir / str(ref.job_id) / str(ref.fence)
+        record = RecordFile.open(directory) if directory.exists() else None
+        if record is None:
+            return not directory.exists()
+        record.close()
+        return record.record.ended
 
     def _is_past(self, ref: AttemptRef) -> bool:
         """Its end is on disk, a later attempt has taken its place, or its job was removed. Blocking."""

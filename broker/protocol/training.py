@@ -16,6 +16,7 @@ CONFIG_NAME = "train.json"  # in the attempt's directory: TrainConfig
 RESULT_NAME = "result.json"  # TrainerResult, the last thing written, fsynced
 EVENTS_NAME = "events.jsonl"
 RUN_NAME = "run"  # Ultralytics' save_dir
+BEST_NAME = "best.pt"  # in the folder of checkpoints: the best so far, unstripped
 CHECKPOINTS_NAME = "checkpoints"
 
 EXIT_OK = 0
