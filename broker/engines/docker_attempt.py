@@ -15,6 +15,7 @@ from broker.engines.docker_files import Files
 from broker.engines.docker_link import Link
 from broker.engines.docker_log import Spool
 from broker.engines.docker_record import RecordFile
+from broker.engines.docker_shell import DockerShell
 from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
 from broker.errors import EngineUnreachable
@@ -133,6 +134,10 @@ class DockerAttempt:
         if self._files is not None and self.exit is None:
             return await self._files.read(self.container, name)
         return await asyncio.to_thread(read_plain, self._directory / name)
+
+    async def enter(self, argv: Sequence[str], term: str, tty: bool) -> DockerShell:
+        directory = str(self._directory)
+        return await DockerShell.open(self._link, self.container, argv, directory=directory, term=term, tty=tty)
 
     async def _signal(self, name: str) -> None:
         if self.exit is not None:

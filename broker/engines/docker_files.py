@@ -92,7 +92,11 @@ class Files:
             return
         name = f"{self._ref.name}-files"  # never started: only to look into the volume
         mount = {"Type": "volume", "Source": volume(self._ref), "Target": str(self._directory.parent)}
-        body = {"Image": image.partition("@")[0], "HostConfig": {"Mounts": [mount]}, "Labels": {BROKER_LABEL: self._ref.broker_id}}
+        body = {
+            "Image": image.partition("@")[0],
+            "HostConfig": {"Mounts": [mount]},
+            "Labels": {BROKER_LABEL: self._ref.broker_id},
+        }
         try:
             await self._link.remove(name, force=True)
             holder = await self._link.create(name, {**body, "Entrypoint": ["/"], "Cmd": []})

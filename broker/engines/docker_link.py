@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
+from aiodocker.execs import Exec
 
 from broker.engines.docker_errors import Refused, unreachable
 from broker.engines.docker_ssh import Tunnel
@@ -121,6 +122,13 @@ class Link:
         except Refused as refused:
             if refused.status != 404 and "already in progress" not in refused.message:
                 raise
+
+    async def attach_exec(self, id: str, tty: bool) -> Any:
+        """aiodocker's Stream of a program in a container, which is thereby started. Raises Refused."""
+        async with self._asked(SLOW_S) as docker:
+            stream = Exec(docker, id, tty).start(timeout=aiohttp.ClientTimeout(total=None))
+            await stream.__aenter__()
+            return stream
 
     # --- files ---
 

@@ -58,6 +58,11 @@ class Run:
         self.doing = ""  # what takes time before it starts
         self.over = False  # nothing of it runs, and the ledger's next word about it is its end
 
+    @property
+    def handle(self) -> Handle | None:
+        """None while it is not known whether it runs."""
+        return self._handle
+
     # --- the story ---
 
     async def supervise(self) -> None:

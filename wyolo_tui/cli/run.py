@@ -45,13 +45,9 @@ async def command(
     follow: Follow = False,
 ) -> Exit:
     """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
-    folder: Path | None = (cwd or Path.cwd()).absolute()
-    if not folder.is_dir():
-        raise BadUse(f"there is no folder {folder}")
-    if image is not None and cwd is None:  # an image has its own folders and programs
-        folder = None
+    folder = _folder(cwd or Path.cwd()) if cwd is not None or image is None else None
     spec = JobSpec(
-        work=CommandWork(argv=argv, cwd=str(folder) if folder else None, env=_environment(env or [], image is None)),
+        work=CommandWork(argv=argv, cwd=folder, env=_environment(env or [], image is None)),
         name=name or "",
         user=getpass.getuser(),
         task_id=task_id,
@@ -67,6 +63,13 @@ async def command(
     else:
         cli.say(state_line(job))
     return Exit.OK
+
+
+def _folder(folder: Path) -> str:
+    """Raises BadUse."""
+    if not folder.is_dir():
+        raise BadUse(f"there is no folder {folder.absolute()}")
+    return str(folder.absolute())
 
 
 def _resources(**wanted: Any) -> Resources:
