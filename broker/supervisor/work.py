@@ -49,9 +49,15 @@ def train_config(
         batch=batch,
         gpu_memory_fraction=gpu.memory_fraction if gpu is not None and attempt.gpus else None,
         weights_dir=str(settings.weights_dir) if settings.weights_dir is not None else None,
-        cache_dir=str(settings.data_dir / "cache"),
+        cache_dir=_cache(attempt, settings),
         offline=settings.offline,
     )
+
+
+def _cache(attempt: Attempt, settings: Settings) -> str | None:
+    """Containers are given no folder in which one job leaves for another what that unpickles."""
+    contained = any(node.name == attempt.node and node.engine == "docker" for node in settings.nodes)
+    return None if contained else str(settings.data_dir / "cache")
 
 
 def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, config: TrainConfig | None) -> Launch:

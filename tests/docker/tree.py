@@ -130,6 +130,17 @@ def pack_busybox(path: Path) -> Path:
     return path
 
 
+def pack_installed(path: Path, mounted: Sequence[str]) -> Path:
+    """Nothing but BusyBox, and where `mounted` folders of this machine are links, the same links: the rest is there
+    once they are mounted."""
+    with Tree(path) as tree:
+        for name in mounted:
+            if Path(name).is_symlink():
+                tree.link(name.lstrip("/"), str(Path(name).readlink()))
+        tree.busybox()
+    return path
+
+
 def pack_sandbox(path: Path) -> Path:
     """What dind/Dockerfile and dind/trainer.Dockerfile want of their base. Raises FileNotFoundError."""
     with Tree(path) as tree:
