@@ -34,7 +34,7 @@ async def running(shared_dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[tupl
             await client.end_all()
     finally:
         if daemon.alive:
-            daemon.kill()
+            daemon.stop()
 
 
 async def executed(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:

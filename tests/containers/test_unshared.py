@@ -207,4 +207,4 @@ async def test_a_training_goes_on_elsewhere_from_what_was_fetched_after_a_stop_a
             assert (jobs / "3" / "result.json").exists()
     finally:
         if daemon.alive:
-            daemon.kill()
+            daemon.stop()
