@@ -135,10 +135,15 @@ def _mounts(launch: Launch, template: Template) -> list[dict[str, Any]]:
     if not template.shared:
         options = {"NoCopy": True, "Labels": labels(launch.ref, "")}
         own = {"Type": "volume", "Source": launch.ref.name, "Target": str(directory.parent), "VolumeOptions": options}
-        return [own, *(_bind(folder, template) for folder in template.reads)]
+        return [own, *read_only(template)]
     mounts = [_bind(directory.parent, template), _bind(directory, template, writable=True)]
     mounts += [_bind(directory / name, template) for name in (LOG_NAME, TIMES_NAME)]
-    return mounts + [_bind(folder, template) for folder in template.reads]
+    return mounts + read_only(template)
+
+
+def read_only(template: Template) -> list[dict[str, Any]]:
+    """What everything of ours on the node may read."""
+    return [_bind(folder, template) for folder in template.reads]
 
 
 def _bind(path: Path, template: Template, *, writable: bool = False) -> dict[str, Any]:

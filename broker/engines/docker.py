@@ -124,6 +124,7 @@ class DockerEngine:
         await asyncio.gather(*self._watching, *self._removing, return_exceptions=True)
         self._watching.clear()
         await self._lose_all(None)
+        await self._usage.close()
         await self._link.close()
 
     # --- one attempt ---

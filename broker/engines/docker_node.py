@@ -6,6 +6,7 @@ from pathlib import Path
 from broker.engines.container import Template
 from broker.engines.docker import DockerEngine
 from broker.engines.docker_link import Link
+from broker.engines.docker_probe import Probe
 from broker.engines.docker_usage import Gauging, Usage
 from broker.settings import NodeSettings, Settings
 
@@ -16,12 +17,14 @@ def engine(node: NodeSettings, settings: Settings, broker_id: str, jobs_dir: Pat
     """`gauges`: this machine's; used where the daemon is here."""
     link = Link(node.name, node.url, node.tls, node.ssh_config)
     listed = [each for each in node.gpus if each.startswith("GPU-")] if isinstance(node.gpus, list) else []
+    made = template(node, settings, jobs_dir)
+    probe = Probe(link, broker_id, made, node.gpus) if node.gpus != "none" and not node.here else None
     return DockerEngine(
         broker_id,
         link,
-        template(node, settings, jobs_dir),
+        made,
         jobs_dir=jobs_dir,
-        usage=Usage(link, gauges if node.here else None, listed),
+        usage=Usage(link, gauges if node.here else None, listed, probe),
         log_keep_mib=settings.log_keep_mib,
     )
 
