@@ -82,7 +82,7 @@ async def test_a_checkpoint_is_fetched_while_it_runs_and_never_replaced_by_a_bad
     attempt = await far.engine.launch(launch)
     kept = launch.directory / "checkpoints"
     await until(lambda: (kept / "best.pt").exists(), what="the second look")
-    assert {path.name for path in kept.iterdir()} == {"epoch-0001.pt", "best.pt"}
+    await until(lambda: {path.name for path in kept.iterdir()} == {"epoch-0001.pt", "best.pt"}, what="the good ones")
     assert (kept / "epoch-0001.pt").read_text() == "good\n"
     assert line(2, bad) in (await attempt.fetch("events.jsonl")).decode()  # as it is there now
     with pytest.raises(FileNotFoundError):
