@@ -55,7 +55,7 @@ bench: .venv/.dev ## the numbers of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
 faults: .venv/.dev apt ## the long fault run
-	@$(PYTEST) tests/faults tests/simulator -m "faults" --timeout 3600
+	@$(PYTEST) tests/faults tests/simulator tests/docker -m "faults" --timeout 3600
 
 gpu: .venv/.dev ## what needs a CUDA machine
 	@$(PYTEST) -m gpu -rA

@@ -19,6 +19,7 @@ from broker.fleet import Fleet
 from broker.gauges import Gauges
 from broker.intake import Intake
 from broker.ledger.ledger import Ledger
+from broker.node_verbs import NodeVerbs
 from broker.own_redis import OwnRedis
 from broker.queue import Queue
 from broker.scheduler.rooms import Condition
@@ -56,6 +57,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
             engines[node.name] = _engine(node, settings, ledger.broker_id)
             stack.push_async_callback(engines[node.name].close)
         fleet = Fleet([(node, engines[node.name]) for node in settings.nodes], ledger, bus)
+        await fleet.recall()
         supervisor = await stack.enter_async_context(
             Supervisor(ledger, queue, bus=bus, settings=settings, engines=engines)
         )
@@ -78,7 +80,9 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
             jobs_dir=jobs_directory(settings),
             forecast=scheduler.forecast,
         )
-        services = Services(settings, ledger, bus, control, fleet, supervisor, scheduler)
+        fleet.changed = scheduler.reconsider
+        verbs = NodeVerbs(fleet, ledger, control)
+        services = Services(settings, ledger, bus, control, fleet, supervisor, scheduler, verbs)
 
         async def schedule() -> None:
             if redis is not None:

@@ -161,6 +161,16 @@ class Control:
 
         return await self._change(job_id, decide)
 
+    async def evict(self, job_id: int, node: str, by: str = "") -> Job:
+        """Its node is taken back: it saves, leaves, and is next again. One that is being ended anyhow is left alone."""
+
+        def decide(job: Job) -> Change | None:
+            if job.state not in ACTIVE or job.node != node or job.intent is not None:
+                return None
+            return Change(job_id, "evict", intent=Intent.EVICT, by=by, data={"node": node})
+
+        return await self._change(job_id, decide)
+
     # --- going on ---
 
     async def resume(self, job_id: int, epochs: int | None = None, by: str = "") -> Job:

@@ -1,24 +1,28 @@
-"""The nodes: measured every two seconds, remembered for four minutes, and told to followers."""
+"""The nodes: measured every two seconds, remembered for four minutes, and told to followers; and what people said of
+them, which the ledger keeps. A pause that is over ends by itself."""
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from broker.bus import Bus
 from broker.engines.base import Engine
-from broker.errors import EngineError, NotFound
+from broker.errors import EngineError, LedgerFull, NotFound
 from broker.ledger.ledger import Ledger
-from broker.ledger.records import ActiveJob
+from broker.ledger.records import ActiveJob, NodeNote
 from broker.protocol.event import NodeChanged, Sampled
 from broker.protocol.findings import near
-from broker.protocol.fleet import HostSample, Node, NodeState
+from broker.protocol.fleet import HostSample, Node, NodeState, Withheld
 from broker.settings import NodeSettings
 
 SAMPLE_S = 2.0
 PATIENCE_S = 10.0  # an engine that has not answered for so long is unreachable
 HISTORY = 120  # samples
+LOOK_S = 30.0  # between looks at pauses, at most: the clock may be set
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +34,55 @@ class _Watched:
     cpus: float = 0.0
     memory_mib: int = 0
     gpus: Sequence[str] = ()  # UUIDs in the order of their indexes, those that are lost too
-    state: NodeState = NodeState.UP
+    seen: NodeState = NodeState.UP
     message: str = ""
+    withheld: Withheld | None = None
     history: deque[HostSample] = field(default_factory=lambda: deque[HostSample](maxlen=HISTORY))
 
     @property
     def slots(self) -> int:
         return self.settings.slots or max(1, len(self.gpus))
 
+    @property
+    def state(self) -> NodeState:
+        if self.withheld is None or self.seen is NodeState.UNREACHABLE:
+            return self.seen
+        return self.withheld.state
+
+    def kept_from(self, now: datetime) -> str:
+        """What people said, in words, while it holds; ''."""
+        return "" if self.withheld is None or self.withheld.over(now) else self.withheld.words(now)
+
 
 class Fleet:
-    def __init__(self, engines: Iterable[tuple[NodeSettings, Engine]], ledger: Ledger, bus: Bus) -> None:
+    """`changed`: called when a node has become one that jobs may start on, or ceased to be one."""
+
+    def __init__(
+        self,
+        engines: Iterable[tuple[NodeSettings, Engine]],
+        ledger: Ledger,
+        bus: Bus,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._nodes = {settings.name: _Watched(settings, engine) for settings, engine in engines}
         self._ledger = ledger
         self._bus = bus
+        self._clock = clock
         self._unseen = set(self._nodes)
+        self._said = asyncio.Event()
         self.seen = asyncio.Event()  # every node was measured once, or could not be
+        self.changed: Callable[[], None] = lambda: None
+
+    async def recall(self) -> None:
+        """What was seen and said of the nodes before this broker."""
+        for name, record in (await self._ledger.nodes()).items():
+            if (node := self._nodes.get(name)) is not None:
+                node.seen, node.message, node.withheld = record.seen, record.message, record.withheld
 
     async def watch(self) -> None:
         """Runs for ever."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._end_pauses(), name="pauses")
             for name, node in self._nodes.items():
                 tasks.create_task(self._watch(node), name=f"sample {name}")
 
@@ -58,28 +91,75 @@ class Fleet:
         active = await self._ledger.active()
         return [self._shown(node, active) for node in self._nodes.values()]
 
-    async def node(self, name: str) -> Node:
-        """With its history. Raises NotFound."""
-        if name not in self._nodes:
-            known = ", ".join(self._nodes)
-            raise NotFound(f"no node is called {name}: {near(name, self._nodes) or f'there are {known}'}")
-        node = self._nodes[name]
+    async def node(self, name: str, history: bool = True) -> Node:
+        """Raises NotFound."""
+        node = self._called(name)
         shown = self._shown(node, await self._ledger.active())
-        shown.history = list(node.history)
+        if history:
+            shown.history = list(node.history)
         return shown
 
     def states(self) -> dict[str, str]:
-        """For health: 'up', or 'unreachable: why'."""
+        """For health: 'up', 'unreachable: why', 'paused until 15:00 by ann'."""
+        now = self._clock()
         return {
-            name: f"{node.state}: {node.message}" if node.message else str(node.state)
+            name: (f"{node.seen}: {node.message}" if node.message else "") or node.kept_from(now) or str(node.seen)
             for name, node in self._nodes.items()
         }
+
+    def troubles(self) -> list[str]:
+        """What somebody should see to. A node that a person withholds is none."""
+        return [
+            f"{name} is {node.seen}" + (f": {node.message}" if node.message else "")
+            for name, node in self._nodes.items()
+            if node.seen is not NodeState.UP
+        ]
+
+    async def withhold(self, name: str, said: Withheld | None, note: NodeNote) -> Node:
+        """A person's word that nothing may start there, or that it may again. Raises NotFound, LedgerFull."""
+        node = self._called(name)
+        await self._ledger.note_node(name, note)
+        node.withheld = said
+        log.info("node %s: %s %s", name, note.verb, note.message)
+        self._said.set()
+        self.changed()
+        shown = self._shown(node, await self._ledger.active())
+        self._bus.publish(NodeChanged(at=self._clock(), node=shown))
+        return shown
 
     def condition(self, name: str) -> tuple[str, frozenset[str], Sequence[str]]:
         """Why nothing may start on a node ('' where it may), its GPUs that are set aside, and all of its GPUs."""
         node = self._nodes[name]
         lost = {gpu.uuid for gpu in node.history[-1].gpus if gpu.lost} if node.history else set[str]()
-        return "cannot be reached" if node.state is NodeState.UNREACHABLE else "", frozenset(lost), node.gpus
+        kept = node.kept_from(self._clock())
+        closed = "cannot be reached" if node.seen is NodeState.UNREACHABLE else f"is {kept}" if kept else ""
+        return closed, frozenset(lost), node.gpus
+
+    def _called(self, name: str) -> _Watched:
+        if name not in self._nodes:
+            known = ", ".join(self._nodes)
+            raise NotFound(f"no node is called {name}: {near(name, self._nodes) or f'there are {known}'}")
+        return self._nodes[name]
+
+    async def _end_pauses(self) -> None:
+        while True:
+            self._said.clear()
+            now = self._clock()
+            for name, node in self._nodes.items():
+                if node.withheld is not None and node.withheld.over(now):
+                    await self._end_pause(name)
+            ends = [node.withheld.until for node in self._nodes.values() if node.withheld and node.withheld.until]
+            left = [(end - now).total_seconds() for end in ends]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.05, min([LOOK_S, *left]))):
+                    await self._said.wait()
+
+    async def _end_pause(self, name: str) -> None:
+        """Jobs may start there already; this is for the record, and tried again where that has no room."""
+        try:
+            await self.withhold(name, None, NodeNote("resume", "the pause is over", withheld=None))
+        except LedgerFull as error:
+            log.warning("the end of the pause of %s is written down later: %s", name, error)
 
     async def _watch(self, node: _Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -107,14 +187,20 @@ class Fleet:
                 self.seen.set()
             await asyncio.sleep(max(0.1, SAMPLE_S - (loop.time() - began)))
 
-    async def _turn(self, node: _Watched, state: NodeState, message: str) -> None:
-        if (node.state, node.message) == (state, message):
+    async def _turn(self, node: _Watched, seen: NodeState, message: str) -> None:
+        if (node.seen, node.message) == (seen, message):
             return
-        node.state, node.message = state, message
-        log.warning("node %s is %s %s", node.settings.name, state, message)
-        if node.history:
-            shown = self._shown(node, await self._ledger.active())
-            self._bus.publish(NodeChanged(at=node.history[-1].at, node=shown))
+        before, node.seen, node.message = node.seen, seen, message
+        name = node.settings.name
+        log.warning("node %s is %s %s", name, seen, message)
+        self.changed()
+        if before is not seen:  # that it cannot be reached for another reason now is no news
+            try:
+                await self._ledger.note_node(name, NodeNote(seen.value, message, seen=seen))
+            except LedgerFull as error:
+                log.warning("that node %s is %s is not in the ledger: %s", name, seen, error)
+        shown = self._shown(node, await self._ledger.active())
+        self._bus.publish(NodeChanged(at=self._clock(), node=shown))
 
     def _shown(self, node: _Watched, active: Sequence[ActiveJob]) -> Node:
         mine = [job for job in active if job.attempt.node == node.settings.name]
@@ -135,4 +221,5 @@ class Fleet:
             gpu_jobs=gpu_jobs,
             sample=node.history[-1] if node.history else None,
             labels=node.settings.labels,
+            withheld=node.withheld,
         )

@@ -31,6 +31,9 @@ class Acting:
             self._app.say(why_not, "warning")
         if not able:
             return
+        if verb == "resolve" and "verdict" not in arguments:
+            self._ask_what_became(able)
+            return
         if verb in ASKS_FIRST:
             from wyolo_tui.screens.confirm import Answer, ConfirmDialog
 
@@ -42,6 +45,15 @@ class Acting:
             self._app.push_screen(ConfirmDialog(verb, able, files=bool(arguments.get("files"))), answered)
             return
         self._send(verb, able, arguments)
+
+    def _ask_what_became(self, jobs: Sequence[Job]) -> None:
+        from wyolo_tui.screens.resolve import ResolveDialog, Verdict
+
+        def answered(verdict: Verdict | None) -> None:
+            if verdict is not None:
+                self._send("resolve", jobs, {"verdict": verdict})
+
+        self._app.push_screen(ResolveDialog(jobs), answered)
 
     def _send(self, verb: str, jobs: Sequence[Job], arguments: Mapping[str, object]) -> None:
         if self._app.link is None:

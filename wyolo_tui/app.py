@@ -32,6 +32,7 @@ from wyolo_tui.commands import ENTRIES, Entry, parse
 from wyolo_tui.keymap import BY_ID, config_dir, printed, read_keymap
 from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, SnapshotRead
+from wyolo_tui.node_acting import NodeActing
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
@@ -99,6 +100,7 @@ class WyoloApp(App[None]):
         self.keys: dict[str, str] = {}
         self.link: Link | None = None
         self.acting = Acting(self)
+        self.nodes = NodeActing(self)
         self.trail = Trail()
         self._connect = connect
         super().__init__()

@@ -156,8 +156,19 @@ class _Folding:
     def _job_changed(self, job: Job) -> None:
         before = self._known(job.id)
         self._put(_with_live(job, before))
+        self._occupy(job)
         if job.state in FINAL and before is not None and before.state not in FINAL:
             self._ended[job.id] = job
+
+    def _occupy(self, job: Job) -> None:
+        """A node is told again only when its state changes; which jobs are on it, the jobs say."""
+        for node in list((self._board.nodes if self._nodes is None else self._nodes).values()):
+            here = job.state in ACTIVE and job.node == node.name
+            gpus = {uuid: job.id in jobs for uuid, jobs in node.gpu_jobs.items()}
+            wanted = {uuid: here and uuid in job.gpus for uuid in gpus}
+            if here is (job.id in node.jobs) and gpus == wanted:
+                continue
+            self._put_node(_with_job(node, job) if here else _without_job(node, job.id))
 
     def _queue_changed(self, event: QueueChanged) -> None:
         self._totals = (event.counts, event.failed_today, event.drain_s)
@@ -233,6 +244,19 @@ def _after_epoch(job: Job, event: EpochDone) -> Job:
 
 def _with_sample(node: Node, sample: HostSample) -> Node:
     return node.model_copy(update={"sample": sample, "history": [*node.history, sample][-HISTORY:]})
+
+
+def _without_job(node: Node, job_id: int) -> Node:
+    jobs = [id for id in node.jobs if id != job_id]
+    gpus = {uuid: [id for id in ids if id != job_id] for uuid, ids in node.gpu_jobs.items()}
+    return node.model_copy(update={"jobs": jobs, "slots_used": len(jobs), "gpu_jobs": gpus})
+
+
+def _with_job(node: Node, job: Job) -> Node:
+    node = _without_job(node, job.id)
+    jobs = [*node.jobs, job.id]
+    gpus = node.gpu_jobs | {uuid: [*node.gpu_jobs.get(uuid, []), job.id] for uuid in job.gpus}
+    return node.model_copy(update={"jobs": jobs, "slots_used": len(jobs), "gpu_jobs": gpus})
 
 
 def _with_history(node: Node, before: Node | None) -> Node:

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -12,12 +13,14 @@ from pydantic import TypeAdapter
 from broker.protocol.api import (
     BatchAnswer,
     BatchRequest,
+    DrainRequest,
     FileEntry,
     Health,
     JobPage,
     LogChunk,
     MetricTable,
     MoveRequest,
+    PauseRequest,
     PriorityRequest,
     ResolveRequest,
     ResumeRequest,
@@ -104,6 +107,11 @@ class BrokerClient(Wire):
     async def node(self, name: str) -> Node:
         """With its history."""
         return await self.get(Node, f"/nodes/{quote(name, safe='')}")
+
+    async def node_events(self, name: str, after: int | None = None, limit: int | None = None) -> list[AuditEntry]:
+        """What happened there; without `after` the newest of it."""
+        query = without_none(after=after, limit=limit)
+        return await self.get_list(ENTRIES, f"/nodes/{quote(name, safe='')}/events", query)
 
     async def queue(self) -> QueueChanged:
         return await self.get(QueueChanged, "/queue")
@@ -209,6 +217,20 @@ class BrokerClient(Wire):
     async def resolve(self, job_id: int, verdict: Literal["gone", "alive"]) -> Job:
         """A person's word about a job that is UNKNOWN."""
         return await self.post(Job, f"/jobs/{job_id}/resolve", ResolveRequest(verdict=verdict))
+
+    async def drain_node(self, name: str, now: bool = False) -> Node:
+        """Nothing new starts there. `now`: what runs there saves, leaves and goes on elsewhere."""
+        return await self.post(Node, f"/nodes/{quote(name, safe='')}/drain", DrainRequest(now=now), repeatable=True)
+
+    async def pause_node(
+        self, name: str, *, for_s: float | None = None, until: datetime | None = None, now: bool = False
+    ) -> Node:
+        """As `drain_node`, for a time or (without either) until resumed."""
+        request = PauseRequest(for_s=for_s, until=until, now=now)
+        return await self.post(Node, f"/nodes/{quote(name, safe='')}/pause", request, repeatable=True)
+
+    async def resume_node(self, name: str) -> Node:
+        return await self.post(Node, f"/nodes/{quote(name, safe='')}/resume", repeatable=True)
 
     async def remove(self, job_id: int, files: bool = False) -> None:
         """`files`: its directory too."""

@@ -44,6 +44,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("preempt", _IDS, "checkpoint and put back into the queue"),
     Entry("remove", f"{_IDS} [--files]", "delete from the list"),
     Entry("resolve", f"gone|alive {_IDS}", "a person's word about a job that is unknown", ("gone", "alive")),
+    Entry(
+        "node",
+        "drain|pause|resume name [1h30m|17:00] [--now]",
+        "take a node back for a while, or give it to the jobs again",
+        ("drain", "pause", "resume"),
+    ),
     Entry("edit", "[id]", "edit a job that has not started"),
     Entry("clone", "[id]", "a new job that starts from this one's configuration"),
     Entry("job", "id", "put the cursor on a job"),
@@ -91,9 +97,9 @@ def parse(text: str) -> Command:
         if part.startswith("--"):
             key, equals, value = part[2:].partition("=")
             options[key] = value if equals else parts.pop(0) if parts and key == "epochs" else "true"
-        elif name != "submit" and part.lstrip("#").isdigit():
+        elif name not in ("submit", "node") and part.lstrip("#").isdigit():
             ids.append(int(part.lstrip("#")))
-        elif name != "submit" and _is_range(part):
+        elif name not in ("submit", "node") and _is_range(part):
             low, high = part.split("-")
             ids += range(int(low), min(int(high), int(low) + 10_000) + 1)
         else:
@@ -120,7 +126,9 @@ class Candidate:
     help: str
 
 
-def complete(line: str, job_ids: Sequence[int], files: Callable[[str], list[str]]) -> list[Candidate]:
+def complete(
+    line: str, job_ids: Sequence[int], files: Callable[[str], list[str]], nodes: Sequence[str] = ()
+) -> list[Candidate]:
     """What may come next, best first. `files`: paths that begin with a text."""
     name, space, rest = line.partition(" ")
     if not space:
@@ -133,6 +141,9 @@ def complete(line: str, job_ids: Sequence[int], files: Callable[[str], list[str]
     before = f"{name} {head} " if head else f"{name} "
     if entry.words and not head:
         return [Candidate(f"{before}{word} ", word, "") for word in entry.words if word.startswith(last)]
+    if entry.name == "node":
+        names = nodes if " " not in head else ["--now"]
+        return [Candidate(f"{before}{name} ", name, "") for name in names if name.startswith(last)]
     if entry.name == "submit":
         return [Candidate(f"{before}{path}", path, "") for path in files(last)]
     if entry.name == "filter":

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from math import ceil
 
-from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState
-from broker.protocol.job import Job
-from wyolo_tui.present import Cell, Glyphs, aligned, bar, fit, gauge_role, mib, plain, spark, width_of
+from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState, Withheld
+from broker.protocol.job import Intent, Job
+from wyolo_tui.present import Cell, Glyphs, aligned, bar, duration, fit, gauge_role, mib, plain, spark, width_of
 
 WARM_C = 80.0  # a GPU that is warmer deserves a look
 WARM = 70.0  # per cent, where a gauge begins to warn
@@ -30,8 +31,18 @@ class Gauge:
     history: Sequence[float] = ()  # per cent, oldest first
 
 
-def node_lines(node: Node, jobs: Mapping[int, Job], width: int, glyphs: Glyphs) -> list[Cell]:
-    lines = [_title(node, glyphs)]
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time it is for the person who looks."""
+
+    now: datetime
+    zone: tzinfo | None = None
+
+
+def node_lines(node: Node, jobs: Mapping[int, Job], width: int, glyphs: Glyphs, clock: Clock) -> list[Cell]:
+    lines = [_title(node, width, glyphs, clock)]
+    if node.withheld is not None:
+        lines.append(_withheld(node, node.withheld, jobs, clock))
     if node.message:
         lines.append([(plain(node.message), "warn")])
     lines.append([])
@@ -52,12 +63,12 @@ def node_lines(node: Node, jobs: Mapping[int, Job], width: int, glyphs: Glyphs) 
     return lines
 
 
-def short_line(node: Node, width: int, glyphs: Glyphs) -> Cell:
+def short_line(node: Node, width: int, glyphs: Glyphs, clock: Clock) -> Cell:
     """One line for the list of nodes."""
     role = _STATE_ROLE[node.state]
     cell: Cell = [
         (fit(f"{glyphs.live} {plain(node.name)}", 18), role),
-        (fit(node.state.value, 12), role),
+        (fit(_state(node, glyphs, clock), 14), role),
         (f"slots {node.slots_used}/{node.slots}".ljust(12), ""),
     ]
     sample = node.sample
@@ -73,19 +84,57 @@ def short_line(node: Node, width: int, glyphs: Glyphs) -> Cell:
     return aligned(cell, width, False, glyphs.ellipsis)
 
 
-def _title(node: Node, glyphs: Glyphs) -> Cell:
+def _state(node: Node, glyphs: Glyphs, clock: Clock) -> str:
+    """'paused →15:00': a column has no room for who it was."""
+    said = node.withheld
+    if said is None or said.until is None or node.state is not said.state:
+        return node.state.value
+    end = said.until.astimezone(clock.zone)
+    soon = end.date() == clock.now.astimezone(clock.zone).date()
+    return f"{node.state.value} {glyphs.arrow}{end:%H:%M}" if soon else f"{node.state.value} {glyphs.arrow}{end:%d %b}"
+
+
+def _withheld(node: Node, said: Withheld, jobs: Mapping[int, Job], clock: Clock) -> Cell:
+    """What that means for jobs, and how long it lasts."""
+    here = [job for id in node.jobs if (job := jobs.get(id)) is not None]
+    leaving = sum(job.intent is Intent.EVICT for job in here)
+    cell: Cell = [("Nothing new starts here", "warn")]
+    if leaving:
+        cell.append((f"; {_counted(leaving)} to save and leave", ""))
+    if staying := len(node.jobs) - leaving:
+        cell.append((f"; {_counted(staying)} to end", ""))
+    if not node.jobs:
+        cell.append(("; nothing runs here now", "good"))
+    if said.until is not None:
+        cell.append((f"; it ends in {duration((said.until - clock.now).total_seconds())}", ""))
+    return [*cell, (".", "")]
+
+
+def _counted(jobs: int) -> str:
+    return "one job is" if jobs == 1 else f"{jobs} jobs are"
+
+
+def _title(node: Node, width: int, glyphs: Glyphs, clock: Clock) -> Cell:
+    """What does not fit is left out whole."""
     role = _STATE_ROLE[node.state]
+    words = node.state.value
+    if node.withheld is not None:
+        said = plain(node.withheld.words(clock.now, clock.zone))
+        words = said if node.state is node.withheld.state else f"{words}, {said}"
     cell: Cell = [
         (f"{glyphs.live} ", role),
         (plain(node.name), "strong"),
-        (f"  {node.state.value}", role),
-        (f"   {plain(node.engine)} engine", "dim"),
-        ("   slots ", "dim"),
-        (f"{node.slots_used}/{node.slots}", "strong"),
-        (f"   {node.cpus:g} cores", "dim"),
+        (f"  {words}", role),
     ]
-    if node.sample is not None:
-        cell.append((f"   load {node.sample.load1:.1f}", "dim"))
+    parts: list[Cell] = [
+        [(f"   {plain(node.engine)} engine", "dim")],
+        [("   slots ", "dim"), (f"{node.slots_used}/{node.slots}", "strong")],
+        [(f"   {node.cpus:g} cores", "dim")],
+        [(f"   load {node.sample.load1:.1f}", "dim")] if node.sample is not None else [],
+    ]
+    for part in parts:
+        if width_of(cell) + width_of(part) <= width:
+            cell += part
     return cell
 
 

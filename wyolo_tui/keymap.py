@@ -18,6 +18,7 @@ SCOPES = {
     "making": "Making jobs",
     "control": "Control",
     "looking": "Looking",
+    "nodes": "Nodes",
     "log": "Log",
     "curves": "Curves",
 }
@@ -132,6 +133,7 @@ KEYS: tuple[Key, ...] = (
         ("job.earlier", "ctrl+up", "move_job(-1)", "earlier", "one place up in the queue"),
         ("job.later", "ctrl+down", "move_job(1)", "later", "one place down in the queue"),
         ("job.preempt", "P", "preempt", "preempt", "stop it and queue it again; asks first"),
+        ("job.resolve", "u", "resolve", "unknown", "say what became of an unknown job; asks first"),
         ("job.delete", "X", "remove", "delete", "delete ended or waiting jobs; asks first"),
     ),
     *_scope(
@@ -144,6 +146,14 @@ KEYS: tuple[Key, ...] = (
         ("look.diff", "D", "diff", "diff", "what differs between marked jobs"),
         ("look.mlflow", "o", "mlflow", "MLflow", "open it in MLflow"),
         ("look.shell", "E", "shell", "shell", "a shell in its container, or beside a local job"),
+    ),
+    *_scope(
+        "nodes",
+        ("node.drain", "d", "drain", "drain", "drain: nothing new starts there", True),
+        ("node.drain_now", "D", "drain_now", "drain now", "drain, and move away what runs; asks first"),
+        ("node.pause", "p", "pause", "pause", "pause for a time, or until resumed", True),
+        ("node.pause_now", "P", "pause_now", "pause now", "pause, and move away what runs; asks first"),
+        ("node.resume", "r", "resume", "resume", "jobs may start there again", True),
     ),
     *_scope(
         "log",

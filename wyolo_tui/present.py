@@ -110,7 +110,12 @@ REASONS = {
     EndReason.LAUNCH_FAILED: "could not be started",
     EndReason.EXIT_CODE: "exited with an error",
 }
-_INTENTS = {Intent.STOP: "stopping", Intent.KILL: "being killed", Intent.PREEMPT: "making room"}
+_INTENTS = {
+    Intent.STOP: "stopping",
+    Intent.KILL: "being killed",
+    Intent.PREEMPT: "making room",
+    Intent.EVICT: "moving away",
+}
 
 
 def fit(text: str, width: int, ellipsis: str = "…") -> str:
@@ -286,9 +291,7 @@ def why(job: Job) -> tuple[str, str]:
     if job.state is JobState.UNKNOWN:
         return plain(job.message) or "its node is out of reach", "warn"
     if job.intent:
-        return {Intent.STOP: "writing a checkpoint", Intent.KILL: "ending", Intent.PREEMPT: "writing a checkpoint"}[
-            job.intent
-        ], "warn"
+        return "ending" if job.intent is Intent.KILL else "writing a checkpoint", "warn"
     if job.state is JobState.HELD:
         return plain(job.waits_for) or "held: press h to release", "dim"
     if job.state in WAITING:

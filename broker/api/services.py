@@ -12,6 +12,7 @@ from broker.bus import Bus
 from broker.control import Control
 from broker.fleet import Fleet
 from broker.ledger.ledger import Ledger
+from broker.node_verbs import NodeVerbs
 from broker.protocol.job import WAITING, Job, JobState
 from broker.protocol.text import harmless
 from broker.scheduler.scheduler import Scheduler
@@ -32,6 +33,7 @@ class Services:
     fleet: Fleet
     supervisor: Supervisor
     scheduler: Scheduler
+    node_verbs: NodeVerbs
     draining: bool = False
     started: float = field(default_factory=time.monotonic)
 

@@ -1,28 +1,14 @@
-"""The broker itself: its nodes, its queue, its health and its version."""
+"""The broker itself: its queue, its health and its version."""
 
 import time
 
 from fastapi import APIRouter, Request, Response
-from pydantic import TypeAdapter
 
-from broker.api.services import Services, answer, answer_list, services
+from broker.api.services import Services, answer, services
 from broker.protocol.api import Health, Version
-from broker.protocol.fleet import Node
 from broker.version import VERSION
 
 router = APIRouter()
-
-NODES = TypeAdapter(list[Node])
-
-
-@router.get("/nodes")
-async def nodes(request: Request) -> Response:
-    return answer_list(NODES, await services(request).fleet.nodes())
-
-
-@router.get("/nodes/{name}")
-async def node(request: Request, name: str) -> Response:
-    return answer(await services(request).fleet.node(name))
 
 
 @router.get("/queue")
@@ -42,7 +28,7 @@ async def version(request: Request) -> Response:
 
 async def state(broker: Services) -> Health:
     """Degraded where somebody should see to it. Redis is filled by itself, after a start too."""
-    wrong = [f"{name} is {said}" for name, said in broker.fleet.states().items() if said != "up"]
+    wrong = broker.fleet.troubles()
     redis = broker.scheduler.redis
     if redis == "down":
         wrong.append(f"Redis is down: {broker.scheduler.redis_message}")

@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 from broker.errors import Conflict, NotFound, StaleFence
+from broker.ledger.nodes import withheld
 from broker.ledger.records import AttemptUpdate, Change
 from broker.ledger.rows import (
     JOB_COLUMNS,
@@ -22,8 +23,9 @@ from broker.protocol.event import JobChanged, JobRemoved
 from broker.protocol.filter import words_of_job
 from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Job, JobSpec, JobState
 
-_INSERT_EVENT = """INSERT INTO events (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_EVENT = """INSERT INTO events
+    (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 def advance(tx: Transaction, change: Change) -> Job:
@@ -31,7 +33,7 @@ def advance(tx: Transaction, change: Change) -> Job:
     before = standing(tx.db, change.job_id)
     if before is None:
         raise missing(change.job_id)
-    _check(change, before)
+    _check(tx, change, before)
     columns = _columns(change, before, tx.now)
     fence: int = columns.get("fence", before.fence)
     after = _update(tx.db, change.job_id, columns)
@@ -69,7 +71,7 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
     tx.words.append(("delete", job_id, words_of_job(job)))
     tx.seq += 1
     data = encoded({"name": job.name})
-    tx.db.execute(_INSERT_EVENT, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data))
+    tx.db.execute(_INSERT_EVENT, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data, None))
     told = JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id)
     tx.tell(lambda: [told])
 
@@ -84,7 +86,7 @@ def stale(job: Standing, fence: int) -> StaleFence:
     )
 
 
-def _check(change: Change, job: Standing) -> None:
+def _check(tx: Transaction, change: Change, job: Standing) -> None:
     if change.fence is not None and change.fence != job.fence:
         raise stale(job, change.fence)
     if (change.to is JobState.STARTING) != (change.start is not None):
@@ -93,6 +95,8 @@ def _check(change: Change, job: Standing) -> None:
         raise Conflict(_refusal(change, job, change.expect))
     if change.wish not in {"any", job.intent}:
         raise Conflict(f"job {job.id} is to {job.intent or 'go on'}: {change.verb} was decided before that was asked")
+    if change.start is not None and (why := withheld(tx.db, change.start.node, tx.now)):
+        raise Conflict(f"job {job.id} cannot start on {change.start.node}, which is {why}")
     if change.to is not None and change.to not in TRANSITIONS[job.state]:
         raise Conflict(_refusal(change, job, frozenset(s for s in JobState if change.to in TRANSITIONS[s])))
     if change.spec is not None and job.state in ACTIVE:
@@ -239,8 +243,9 @@ def _add_event(tx: Transaction, change: Change, before: Standing, fence: int) ->
     tx.seq += 1
     state = (None, None) if change.to is None else (before.state, change.to)
     data = encoded(dict(change.data)) if change.data else None
-    attempt = fence or None
+    node = before.node if change.start is None else change.start.node
     tx.db.execute(
         _INSERT_EVENT,
-        (tx.seq, tx.now, change.job_id, attempt, change.verb, *state, change.reason, change.message, change.by, data),
-    )
+        (tx.seq, tx.now, change.job_id, fence or None, change.verb, *state, change.reason, change.message, change.by,
+         data, node),
+    )  # fmt: skip

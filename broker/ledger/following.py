@@ -10,7 +10,8 @@ from broker.ledger.rows import JOB_COLUMNS, encoded, job_of, moment
 from broker.protocol.event import EpochDone, FollowerEvent, JobChanged, JobRemoved
 from broker.protocol.job import Job
 
-_EVENTS = "SELECT seq, at, job_id, attempt, verb, message, data FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+_EVENTS = """SELECT seq, at, job_id, attempt, verb, message, data FROM events WHERE seq > ? AND job_id IS NOT NULL
+    ORDER BY seq LIMIT ?"""  # followers are told of nodes as they are now
 
 
 def followed(db: sqlite3.Connection, after: int, limit: int = -1) -> list[FollowerEvent]:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.bus import Bus
-from broker.ledger import changes, following, listing, reads, recording, schema, submission
+from broker.ledger import changes, following, listing, nodes, reads, recording, schema, submission
 from broker.ledger.readers import Readers
-from broker.ledger.records import ActiveJob, Change, NewJob, OutboxEntry, Recorded, Submitted
+from broker.ledger.records import ActiveJob, Change, NewJob, NodeNote, NodeRecord, OutboxEntry, Recorded, Submitted
 from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction, Writer
 from broker.protocol.api import JobPage, MetricTable
@@ -106,6 +106,10 @@ class Ledger:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""
         await self._writer.put(lambda tx: changes.remove(tx, job_id, by), vital=True)
 
+    async def note_node(self, name: str, what: NodeNote) -> None:
+        """Raises LedgerFull."""
+        await self._writer.put(lambda tx: nodes.note(tx, name, what))
+
     async def outbox_done(self, ids: Sequence[int]) -> None:
         delete = "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))"
         text = encoded(list(ids))
@@ -175,6 +179,14 @@ class Ledger:
 
     async def audit(self, job_id: int | None = None, after: int = 0, limit: int = 500) -> list[AuditEntry]:
         return await self._readers.run(reads.audit, job_id, after, limit)
+
+    async def nodes(self) -> dict[str, NodeRecord]:
+        """Of every node of which anything was ever seen or said, by name."""
+        return await self._readers.run(nodes.records)
+
+    async def node_trail(self, name: str, after: int | None = None, limit: int = 500) -> list[AuditEntry]:
+        """What happened on a node, and to it, in order; without `after` the newest of it."""
+        return await self._readers.run(nodes.trail, name, after, limit)
 
     async def events_after(self, seq: int, limit: int = 1000) -> list[FollowerEvent]:
         """Durable events for a follower that reconnects: JobChanged carries the job as it is now.

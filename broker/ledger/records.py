@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from broker.protocol.fleet import NodeState, Withheld
 from broker.protocol.job import Attempt, Checkpoint, EndReason, Intent, Job, JobSpec, JobState, Priority
 
 
@@ -96,6 +97,27 @@ class Recorded:
     checkpoints: Sequence[Checkpoint] = ()
     notes: Sequence[str] = ()
     started: Mapping[str, Any] | None = None  # the Started event: kept for the effective configuration
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNote:
+    """Something that was seen of a node, or that a person said of it."""
+
+    verb: str  # what the audit trail calls it
+    message: str = ""
+    by: str = ""
+    seen: NodeState | None = None  # None: nothing new was seen
+    withheld: Withheld | Literal["keep"] | None = "keep"
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])  # for the audit trail
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What was seen of a node last, and what people said."""
+
+    seen: NodeState
+    message: str
+    withheld: Withheld | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,18 @@ import orjson
 
 from broker.protocol.event import AuditEntry
 from broker.protocol.filter import words_of
-from broker.protocol.job import Attempt, Checkpoint, EndReason, Intent, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import (
+    ACTIVE,
+    Attempt,
+    Checkpoint,
+    EndReason,
+    Intent,
+    Job,
+    JobSpec,
+    JobState,
+    Priority,
+    TrainWork,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -27,7 +38,7 @@ ATTEMPT_COLUMNS = (
     "job_id, fence, node, engine_ref, gpus, directory, log_offset, last_event, started_at, running_at, ended_at, "
     "exit_code, reason, message, image"
 )
-EVENT_COLUMNS = "seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data"
+EVENT_COLUMNS = "seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node"
 
 _NAME_LENGTH = 60  # characters of a name that nobody gave
 
@@ -154,6 +165,7 @@ def audit_of(row: Sequence[Any]) -> AuditEntry:
         message=row[8],
         by=row[9],
         data={} if row[10] is None else orjson.loads(row[10]),
+        node=row[11],
     )
 
 
@@ -169,11 +181,12 @@ class Standing:
     intent: Intent | None
     started: bool
     words: str
+    node: str | None  # of its attempt, while that is active
 
 
 def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
-    row: tuple[str, int, int, float, str | None, int | None, str] | None = db.execute(
-        "SELECT state, fence, priority, rank, intent, started_at, words FROM jobs WHERE id = ?", (job_id,)
+    row: tuple[str, int, int, float, str | None, int | None, str, str | None] | None = db.execute(
+        "SELECT state, fence, priority, rank, intent, started_at, words, node FROM jobs WHERE id = ?", (job_id,)
     ).fetchone()
     if row is None:
         return None
@@ -186,6 +199,7 @@ def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
         intent=None if row[4] is None else Intent(row[4]),
         started=row[5] is not None,
         words=row[6],
+        node=row[7] if JobState(row[0]) in ACTIVE else None,
     )
 
 

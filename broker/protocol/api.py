@@ -19,6 +19,10 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     GET    /jobs/{id}/files          -> list[FileEntry];  /files/{path} -> the file
     GET    /jobs/{id}/exec          WebSocket: a terminal in its container (TerminalRequest ... TerminalEnd)
     GET    /nodes, /nodes/{name}     -> list[Node], Node (with history)
+    GET    /nodes/{name}/events      ?after=&limit= -> list[AuditEntry]; without `after` the newest
+    POST   /nodes/{name}/drain       DrainRequest -> Node            nothing new starts, what runs goes on to its end
+    POST   /nodes/{name}/pause       PauseRequest -> Node            the same for a time, or until resumed
+    POST   /nodes/{name}/resume      -> Node
     GET    /queue                    -> QueueChanged
     GET    /events                   ?after=seq, Last-Event-ID -> SSE of FollowerEvent
     GET    /health, /version
@@ -28,7 +32,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from broker.protocol.job import Job, JobSpec, JobState, Lenient, Priority, Strict
 
@@ -138,6 +142,18 @@ class MoveRequest(Strict):
 
 class ResolveRequest(Strict):
     verdict: Literal["gone", "alive"]
+
+
+class DrainRequest(Strict):
+    now: bool = False  # what runs there saves, leaves, and goes on elsewhere
+
+
+class PauseRequest(Strict):
+    """At most one of `for_s` and `until`; neither: until resumed."""
+
+    for_s: float | None = Field(default=None, allow_inf_nan=False)  # seconds
+    until: AwareDatetime | None = None
+    now: bool = False
 
 
 class JobPage(Lenient):

@@ -85,12 +85,13 @@ FOLLOWER_EVENT: TypeAdapter[FollowerEvent] = TypeAdapter(FollowerEvent)
 
 
 class AuditEntry(Lenient):
-    """A row of the ledger's append-only events table, as `GET /jobs/{id}/events` shows it."""
+    """A row of the ledger's append-only events table, as `GET /jobs/{id}/events` and `/nodes/{name}/events` show it."""
 
     seq: int
     at: datetime
     job_id: int | None
     attempt: int | None = None
+    node: str | None = None  # where it happened, or the node that it happened to
     verb: str
     from_state: JobState | None = None
     to_state: JobState | None = None

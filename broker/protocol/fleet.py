@@ -1,7 +1,8 @@
 """Nodes, their GPUs and what was measured on them. Memory in MiB, power in watts, temperature in Celsius."""
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,11 +10,33 @@ from broker.protocol.job import Lenient
 
 
 class NodeState(StrEnum):
+    """The first three are seen, the others are said by people; out of reach goes before what was said."""
+
     UP = "up"
     DEGRADED = "degraded"
     UNREACHABLE = "unreachable"
-    DRAINING = "draining"
-    PAUSED = "paused"
+    DRAINING = "draining"  # nothing new starts, what runs goes on to its end
+    PAUSED = "paused"  # the same, for a time: its owner takes it back
+
+
+class Withheld(Lenient):
+    """A person's word that nothing may start on a node."""
+
+    state: Literal[NodeState.DRAINING, NodeState.PAUSED]
+    since: datetime  # UTC
+    until: datetime | None = None  # UTC; None: until somebody says resume
+    by: str = ""
+
+    def over(self, now: datetime) -> bool:
+        return self.until is not None and self.until <= now
+
+    def words(self, now: datetime, zone: tzinfo | None = None) -> str:
+        """'paused until 15:00 by ann'; with the day where that is another one. `zone`: None is the machine's."""
+        until = ""
+        if self.until is not None:
+            end, today = self.until.astimezone(zone), now.astimezone(zone).date()
+            until = f" until {end:%H:%M}" if end.date() == today else f" until {end:%d %b %H:%M}"
+        return f"{self.state.value}{until}" + (f" by {self.by}" if self.by else "")
 
 
 class GpuProcess(Lenient):
@@ -72,3 +95,4 @@ class Node(Lenient):
     sample: HostSample | None = None
     history: list[HostSample] = Field(default_factory=list[HostSample])  # at most 120, oldest first
     labels: dict[str, str] = Field(default_factory=dict[str, str])
+    withheld: Withheld | None = None

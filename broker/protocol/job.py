@@ -84,6 +84,7 @@ class Intent(StrEnum):
     STOP = "stop"
     KILL = "kill"
     PREEMPT = "preempt"
+    EVICT = "evict"  # its node is taken back: as preempt, but it is next again, and goes on elsewhere
 
 
 class Priority(StrEnum):

@@ -69,6 +69,11 @@ class Scheduler:
         self._relay.wake()
         self._room.set()
 
+    def reconsider(self) -> None:
+        """A node has become one that jobs may start on, or ceased to be one."""
+        self._room.set()
+        self._outlook.changed.set()
+
     @property
     def redis(self) -> Literal["ok", "down", "rebuilding"]:
         return self._relay.redis

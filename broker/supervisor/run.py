@@ -310,8 +310,7 @@ class Run:
     async def _end(self, verdict: Verdict, exit: Exit, heard: Intent | None = None) -> None:
         rank = None
         if verdict.reason is EndReason.PREEMPTED:
-            _, last = await self._means.ledger.bounds(self.job.priority)
-            rank = None if last is None else last + 1
+            rank = await self._place_in_queue(heard)
         update = AttemptUpdate(
             engine_ref=(self._handle.engine_ref or None) if self._handle is not None else None,
             ended_at=self._means.clock(),
@@ -339,6 +338,15 @@ class Run:
         crash_here("before-final-commit")
         await self._until_there_is_room(write)
         crash_here("after-final-commit")
+
+    async def _place_in_queue(self, heard: Intent | None) -> float | None:
+        """Who makes way is the last of its priority; who was moved away is next again, as its own rank has it or
+        else before all that wait. None: its rank is right."""
+        job = await self._means.ledger.job(self.job.id)
+        first, last = await self._means.ledger.bounds(job.priority)
+        if heard is Intent.EVICT:
+            return None if first is None or job.rank < first else first - 1
+        return None if last is None else last + 1
 
     async def _advance(self, verb: str, **changes: Any) -> Job:
         return await self._means.ledger.advance(

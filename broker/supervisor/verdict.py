@@ -19,6 +19,7 @@ _INTENDED = {
     Intent.STOP: ("stopped", EndReason.USER_STOP),
     Intent.KILL: ("killed", EndReason.KILLED),
     Intent.PREEMPT: ("made way for others", EndReason.PREEMPTED),
+    Intent.EVICT: ("left its node, which was taken back", EndReason.PREEMPTED),
 }
 
 
@@ -83,7 +84,7 @@ def judge(ending: Ending) -> Verdict:
 def _as_intended(ending: Ending, intent: Intent, result: TrainerResult | None) -> Verdict:
     word, reason = _INTENDED[intent]
     trouble = f" (while stopping: {result.message})" if result is not None and _is_failure(result) else ""
-    if intent is Intent.PREEMPT:
+    if intent in {Intent.PREEMPT, Intent.EVICT}:
         return Verdict(JobState.QUEUED, reason, f"{word}; {_goes_on(ending)}{trouble}")
     return Verdict(JobState.STOPPED, reason, f"{word}; {_kept(ending)}{trouble}")
 

@@ -11,7 +11,6 @@ from dind.engine import Engine, silent
 from dind.home import Home
 from dind.images import Where
 from dind.sandboxes import State
-from tests.docker import raising
 from tests.docker.daemon import SANDBOX_BASE, HostDaemon
 from tests.docker.raising import docker, raised, wanted
 from tests.docker.tree import pack_installed
@@ -45,9 +44,10 @@ class Fleet:
         """The docker command inside that sandbox."""
         return docker(self.home, self.states[name], *arguments)
 
-    def with_busybox(self) -> None:
+    def load(self, packed: Path, image: str) -> None:
+        """A root file system, as an image of every sandbox."""
         for name in self.names:
-            raising.with_busybox(self.home, self.states[name])
+            self.docker(name, "import", str(packed), image)
 
     async def with_trainer(self) -> None:
         """`wyolo images build` and `push`, over a base that has its Python and Ultralytics mounted (`installed`)."""

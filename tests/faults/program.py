@@ -3,6 +3,8 @@
     python -ES program.py lines DIARY COUNT [PAUSE_S [GATE]]   numbered lines, then waits for the file GATE, if named
     python -ES program.py train PLAN CONFIG                    a trainer, as broker/protocol/training.py wants one
 
+Started in a container, which may write in its own directory alone, it keeps its diary there: PLAN names no folder.
+
 A diary has a line for each instant: what, fence, monotonic nanoseconds, pid, number. Its lock is held while the program
 lives, so that a second one beside it is seen by the kernel.
 """
@@ -20,8 +22,8 @@ from typing import Any
 
 
 class Diary:
-    def __init__(self, path: str) -> None:
-        self.fence = int(os.environ["WYOLO_ATTEMPT"].rpartition("/")[2])
+    def __init__(self, path: str, fence: int = 0) -> None:
+        self.fence = fence or int(os.environ["WYOLO_ATTEMPT"].rpartition("/")[2])
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,10 +56,10 @@ class Trainer:
         self._plan: dict[str, Any] = json.loads(Path(plan).read_text())
         self._config: dict[str, Any] = json.loads(Path(config).read_text())
         self._here = Path(self._config["directory"])
-        self._name = f"{self._plan['folder']}/{self._config['job_id']}"
+        self._name = f"{self._plan.get('folder', self._here)}/{self._config['job_id']}"
         self._n = 0
         self._stopping = False
-        self._diary = Diary(f"{self._name}.diary")
+        self._diary = Diary(f"{self._name}.diary", self._config["fence"])
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self._plan.get("deaf") else self._stop)

@@ -87,6 +87,10 @@ class Simulator(RuleBasedStateMachine):
     def preempt(self, which: int) -> None:
         self._want("preempt", which, lambda control, job: control.preempt(job))
 
+    @rule(which=WHICH, name=NODES)
+    def evict(self, which: int, name: str) -> None:
+        self._want("evict", which, lambda control, job: control.evict(job, name))
+
     @rule(which=WHICH, epochs=st.one_of(st.none(), st.integers(1, 6)))
     def resume(self, which: int, epochs: int | None) -> None:
         self._want("resume", which, lambda control, job: control.resume(job, epochs))

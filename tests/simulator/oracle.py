@@ -189,7 +189,8 @@ def _ran_once(world: World, job: Job, attempts: list[Attempt]) -> None:
     """What succeeded is not run again, unless somebody asked."""
     for attempt in attempts[:-1]:
         process = world.process(job.id, attempt.fence)
-        again = _asked(world, job.id, "resume") or (job.kind == "command" and _asked(world, job.id, "preempt"))
+        made_way = _asked(world, job.id, "preempt") or _asked(world, job.id, "evict")
+        again = _asked(world, job.id, "resume") or (job.kind == "command" and made_way)
         if process is not None and process.succeeded and (job.id, attempt.fence) not in world.given_up:
             _agree(world, bool(again), f"attempt {attempt.fence} of job {job.id} succeeded, and it ran again")
 

@@ -19,8 +19,10 @@ from tests.simulator.life import LEDGER, Disk, Life, new_home
 from tests.simulator.loop import VirtualLoop
 from tests.simulator.process import Mood, Process
 
-Verb = Literal["stop", "kill", "preempt", "resume", "hold", "release", "priority", "move", "remove", "rerun", "resolve"]
-_PUTS_BACK: frozenset[Verb] = frozenset({"resume", "release", "preempt"})
+Verb = Literal[
+    "stop", "kill", "preempt", "evict", "resume", "hold", "release", "priority", "move", "remove", "rerun", "resolve"
+]
+_PUTS_BACK: frozenset[Verb] = frozenset({"resume", "release", "preempt", "evict"})
 _LINES = 400  # of the broker's log that a failure shows
 
 

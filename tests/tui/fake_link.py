@@ -18,10 +18,10 @@ from broker.protocol.api import (
     SubmitRequest,
     Validation,
 )
-from broker.protocol.event import AuditEntry, FollowerEvent, JobChanged, JobRemoved, QueueChanged
+from broker.protocol.event import AuditEntry, FollowerEvent, JobChanged, JobRemoved, NodeChanged, QueueChanged
 from broker.protocol.filter import parse
-from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node
-from broker.protocol.job import FINAL, CommandWork, EndReason, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState, Withheld
+from broker.protocol.job import FINAL, CommandWork, EndReason, Intent, Job, JobSpec, JobState, Priority, TrainWork
 from wyolo_tui.feed import LinkDown, LinkUp
 from wyolo_tui.unanswered import BrokerOut, ProblemError
 
@@ -473,6 +473,30 @@ class FakeLink:
     async def node(self, name: str) -> Node:
         self._asked("node", name)
         return next(node for node in self.fleet if node.name == name)
+
+    async def drain_node(self, name: str, now: bool = False) -> Node:
+        self._asked("drain_node", name, now)
+        return self._withheld(name, Withheld(state=NodeState.DRAINING, since=NOW, by="ann"), now)
+
+    async def pause_node(
+        self, name: str, *, for_s: float | None = None, until: datetime | None = None, now: bool = False
+    ) -> Node:
+        self._asked("pause_node", name, for_s, until, now)
+        end = until if for_s is None else NOW + timedelta(seconds=for_s)
+        return self._withheld(name, Withheld(state=NodeState.PAUSED, since=NOW, until=end, by="ann"), now)
+
+    async def resume_node(self, name: str) -> Node:
+        self._asked("resume_node", name)
+        return self._withheld(name, None, now=False)
+
+    def _withheld(self, name: str, said: Withheld | None, now: bool) -> Node:
+        at = next(n for n, node in enumerate(self.fleet) if node.name == name)
+        state = NodeState.UP if said is None else said.state
+        self.fleet[at] = self.fleet[at].model_copy(update={"withheld": said, "state": state})
+        for job_id in self.fleet[at].jobs if now else ():
+            self._to("evict", job_id, intent=Intent.EVICT)
+        self.put(NodeChanged(at=NOW, node=self.fleet[at]))
+        return self.fleet[at]
 
     async def queue(self) -> QueueChanged:
         self._asked("queue")

@@ -47,6 +47,28 @@ async def nodes(tui: Cockpit) -> None:
     await tui.shows("GPU 0")
 
 
+async def paused(tui: Cockpit) -> None:
+    await tui.press("2")
+    await tui.shows("GPU 0")
+    await tui.link.pause_node("attic", for_s=7200)
+    await tui.link.pause_node("local", for_s=3600, now=True)
+    await tui.shows("save and leave")
+
+
+async def pause(tui: Cockpit) -> None:
+    await tui.press("2")
+    await tui.shows("GPU 0")
+    await tui.press("P")
+    await tui.shows("paused until 15:02")
+
+
+async def resolve(tui: Cockpit) -> None:
+    await tui.on(36)
+    await settled(tui)
+    await tui.press("u")
+    await tui.shows("What became of this job?")
+
+
 async def events(tui: Cockpit) -> None:
     await tui.press("8")
     await tui.link.hold(47)
@@ -88,7 +110,8 @@ async def empty(tui: Cockpit) -> None:
 
 
 SCENES: dict[str, Scene] = {
-    scene.__name__: scene for scene in (jobs, curves, log, nodes, events, submit, confirm, help, command, empty)
+    scene.__name__: scene
+    for scene in (jobs, curves, log, nodes, paused, pause, resolve, events, submit, confirm, help, command, empty)
 }
 
 

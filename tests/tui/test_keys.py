@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.tui.cockpit import cockpit
 from wyolo_tui.keymap import BY_ID, KEYS, SCOPES, key_table, read_keymap
 from wyolo_tui.screens.jobs import JobsScreen
+from wyolo_tui.screens.nodes import NodesScreen
 from wyolo_tui.screens.page import Page
 from wyolo_tui.widgets.curves_view import CurvesView
 from wyolo_tui.widgets.jobs_table import JobsTable
@@ -18,6 +19,7 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "making": (JobsScreen,),
     "control": (JobsScreen,),
     "looking": (JobsScreen,),
+    "nodes": (NodesScreen,),
     "log": (LogView,),
     "curves": (CurvesView,),
 }

@@ -1,11 +1,12 @@
 """The other screens, the themes, and a terminal without Unicode."""
 
 import pytest
+from textual.widgets import Input
 
 from broker.protocol.event import NodeChanged, Sampled
 from broker.protocol.fleet import NodeState
 from tests.tui.cockpit import cockpit
-from tests.tui.fake_link import NOW, FakeLink, nodes, sample
+from tests.tui.fake_link import GPUS, NOW, FakeLink, nodes, sample
 from wyolo_tui.themes import NAMES
 
 
@@ -40,6 +41,93 @@ async def test_a_node_out_of_reach_says_so() -> None:
         tui.link.put(NodeChanged(at=NOW, node=lost))
         await tui.press("j")
         await tui.shows("no answer since 13:51")
+
+
+async def test_a_node_is_paused_for_as_long_as_a_person_says() -> None:
+    async with cockpit() as tui:
+        await tui.press("2", "p")
+        await tui.shows("paused until 15:02")
+        await tui.type("17:30")
+        await tui.shows("paused until 17:30")
+        await tui.press("enter")
+        await tui.shows("● local  paused until 17:30 by ann")
+        assert tui.asked("pause_node") == [("local", None, NOW.replace(hour=17, minute=30, second=0), False)]
+        for text in ("Nothing new starts here; 4 jobs are to end; it ends in 3h 27m.", "r resume"):
+            await tui.shows(text)
+        await tui.press("r")
+        await tui.until(lambda: tui.asked("resume_node") == [("local",)])
+        await tui.shows("d drain")
+
+
+async def test_a_pause_of_no_length_is_not_sent() -> None:
+    async with cockpit() as tui:
+        await tui.press("2", "p")
+        await tui.shows("paused until 15:02")
+        for wrong, said in (("0m", "no time at all"), ("13:00", "has passed"), ("soon", "no length")):
+            await tui.type(wrong)
+            await tui.shows(said)
+            await tui.press("enter")
+            await tui.press("ctrl+a")
+            tui.app.screen.query_one(Input).value = ""
+        assert not tui.asked("pause_node")
+        await tui.press("enter")
+        await tui.until(lambda: tui.asked("pause_node") == [("local", None, None, False)])
+
+
+async def test_taking_a_node_back_now_asks_first_and_names_what_moves() -> None:
+    async with cockpit() as tui:
+        await tui.press("2", "j", "D")
+        await tui.shows("This job saves and leaves, and goes on elsewhere.")
+        assert "drone-night-v2" in tui.words and not tui.asked("drain_node")
+        await tui.press("enter")
+        assert not tui.asked("drain_node")
+        await tui.press("D")
+        await tui.shows("saves and leaves")
+        await tui.press("y")
+        await tui.until(lambda: tui.asked("drain_node") == [("attic", True)])
+        await tui.shows("draining by ann")
+
+
+async def test_the_command_line_says_the_verbs_of_nodes_too() -> None:
+    async with cockpit() as tui:
+        await tui.press("colon")
+        await tui.type("node pause attic 1h30m")
+        await tui.press("enter")
+        await tui.until(lambda: tui.asked("pause_node") == [("attic", 5400.0, None, False)])
+        await tui.press("colon")
+        await tui.type("node drain atic")
+        await tui.press("enter")
+        await tui.until(lambda: any("there is no node 'atic': local, attic" in toast for toast in tui.toasts))
+
+
+async def test_the_jobs_of_a_node_are_those_that_run_there_now() -> None:
+    async with cockpit() as tui:
+        await tui.press("2")
+        await tui.shows("41 fruit-yolov8m-640")
+        await tui.link.kill(41)
+        await tui.shows("slots 3/4")
+        local = tui.app.board.nodes["local"]
+        assert local.jobs == [42, 44, 45] and local.gpu_jobs[GPUS[0]] == []
+
+
+@pytest.mark.parametrize(("key", "verdict"), [("g", "gone"), ("a", "alive")])
+async def test_a_person_says_what_became_of_an_unknown_job(key: str, verdict: str) -> None:
+    async with cockpit() as tui:
+        await tui.on(36)
+        await tui.press("u")
+        await tui.shows("What became of this job?")
+        assert "would then run twice" in tui.words
+        await tui.press("enter")
+        assert not tui.asked("resolve")
+        await tui.press("u", key)
+        await tui.until(lambda: tui.asked("resolve") == [(36, verdict)])
+
+
+async def test_only_an_unknown_job_is_asked_about() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press("u")
+        await tui.until(lambda: any("#41 is not unknown" in toast for toast in tui.toasts))
 
 
 async def test_events_are_listed_newest_first() -> None:

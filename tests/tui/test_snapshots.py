@@ -8,7 +8,7 @@ from tests.tui.scenes import SCENES, staged
 from wyolo_tui.themes import NAMES
 
 Compare = Callable[..., bool]
-EACH_SIZE = ("jobs", "curves", "nodes", "events", "submit", "confirm", "help")
+EACH_SIZE = ("jobs", "curves", "nodes", "paused", "events", "submit", "confirm", "help")
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,9 @@ from broker.bus import Bus
 from broker.errors import Conflict, IdempotencyConflict, LedgerFull, LedgerUnusable, NotFound
 from broker.ledger import schema
 from broker.ledger.ledger import Ledger
-from broker.ledger.records import Change, NewJob
+from broker.ledger.records import Change, NewJob, NodeNote
 from broker.protocol.event import JobChanged
+from broker.protocol.fleet import NodeState, Withheld
 from broker.protocol.job import JobState
 from tests.unit.ledgers import COMMAND, NOW, TRAIN, brought_to, ended, epoch, opened, placed, read, running, submitted
 
@@ -180,6 +181,39 @@ def test_each_migration_is_applied_once_and_a_failed_one_not_at_all(tmp_path: Pa
         db, _id = schema.open_ledger(path, folder)
         assert db.execute("PRAGMA user_version").fetchone()[0] == newest
         db.close()
+
+
+async def test_where_attempts_ran_is_known_of_a_ledger_from_before_nodes_were(tmp_path: Path):
+    older = tmp_path / "older"
+    older.mkdir()
+    shutil.copy(schema.MIGRATIONS / "0001_ledger.sql", older)
+    db, _ = schema.open_ledger(tmp_path / "ledger.db", older)
+    db.executescript(
+        """INSERT INTO jobs (id, state, kind, name, user, model, data, words, priority, rank, epochs, submitted_at)
+               VALUES (7, 'completed', 'train', 'a', '', '', '', '', 1, 7, 5, 1);
+           INSERT INTO attempts (job_id, fence, node, gpus, directory, started_at) VALUES (7, 1, 'attic', '[]', '', 1);
+           INSERT INTO events (at, job_id, attempt, verb, from_state, to_state) VALUES
+               (1, 7, NULL, 'submit', NULL, 'queued'), (2, 7, 1, 'place', 'queued', 'starting'),
+               (3, 7, 1, 'epoch', NULL, NULL), (4, 7, 1, 'complete', 'running', 'completed');"""
+    )
+    db.close()
+    async with opened(tmp_path) as ledger:
+        assert [entry.verb for entry in await ledger.node_trail("attic")] == ["place", "complete"]
+        assert [entry.verb for entry in await ledger.node_trail("attic", after=2)] == ["complete"]
+        assert await ledger.nodes() == {}
+
+
+async def test_nothing_starts_on_a_node_that_is_withheld_until_its_time_is_over(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        said = Withheld(state=NodeState.PAUSED, since=NOW, until=datetime.now(UTC) + timedelta(hours=1), by="ann")
+        await ledger.note_node("local", NodeNote("pause", by="ann", withheld=said))
+        job_id = await submitted(ledger)
+        with pytest.raises(Conflict, match=r"cannot start on local, which is paused"):
+            await placed(ledger, job_id)
+        over = said.model_copy(update={"until": datetime.now(UTC) - timedelta(seconds=1)})
+        await ledger.note_node("local", NodeNote("pause", withheld=over))
+        assert (await placed(ledger, job_id)).state is JobState.STARTING
+        assert (await ledger.nodes())["local"].withheld == over
 
 
 async def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path):

@@ -38,6 +38,7 @@ def ending(kind: Any = "train", code: int | None = 0, **more: Any) -> Ending:
         (ending(code=137, intent=Intent.STOP), JobState.STOPPED, EndReason.USER_STOP),
         (ending(code=None, intent=Intent.KILL), JobState.STOPPED, EndReason.KILLED),
         (ending(code=75, result=STOPPED, intent=Intent.PREEMPT), JobState.QUEUED, EndReason.PREEMPTED),
+        (ending(code=75, result=STOPPED, intent=Intent.EVICT), JobState.QUEUED, EndReason.PREEMPTED),
         (ending(code=75, result=STOPPED), JobState.QUEUED, EndReason.INTERRUPTED),
         (ending(code=75), JobState.QUEUED, EndReason.INTERRUPTED),
         (ending(code=None), JobState.QUEUED, EndReason.INTERRUPTED),

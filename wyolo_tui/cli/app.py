@@ -15,6 +15,7 @@ VERBS = {
     "Make": ("submit", "run", "rerun", "edit"),
     "Look": ("jobs", "show", "logs", "metrics", "events", "files", "nodes", "exec", "wait"),
     "Control": ("stop", "kill", "resume", "hold", "release", "priority", "move", "preempt", "resolve", "rm"),
+    "Nodes": ("node",),
     "Sandboxes": ("sandbox", "images"),
     "wyolo": ("broker", "doctor", "demo"),
 }

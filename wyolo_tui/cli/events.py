@@ -1,7 +1,8 @@
-"""wyolo events: what happened to a job, or what is happening to all of them."""
+"""wyolo events: what happened to a job or on a node, or what is happening to all of them."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -19,8 +20,8 @@ from broker.protocol.event import (
     Sampled,
 )
 from wyolo_tui.cli.reporting import headline_values
-from wyolo_tui.cli.session import Exit, Session
-from wyolo_tui.cli.targets import complete_job, one
+from wyolo_tui.cli.session import BadUse, Exit, Session
+from wyolo_tui.cli.targets import complete_job, complete_node, one
 from wyolo_tui.cli.verb import verb
 from wyolo_tui.client import BrokerClient
 from wyolo_tui.feed import Feed, LinkDown, LinkUp
@@ -36,13 +37,27 @@ async def command(
         typer.Argument(metavar="JOB", help="What happened to it; all jobs, as it happens, without.",
                        autocompletion=complete_job, show_default=False),
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option("--node", metavar="NAME", help="What happened there, and to it: the newest, without --after.",
+                     autocompletion=complete_node, show_default=False),
+    ] = None,
     after: Annotated[
         int | None, typer.Option("--after", metavar="SEQ", min=0, help="What came after that number.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 1000,
 ) -> Exit:  # fmt: skip
-    """Show a job's history: who asked for what, and what came of it. Without JOB, follow what happens to all."""
+    """Show a job's or a node's history: who asked for what, and what came of it. Without either, follow all."""
+    if job is not None and node is not None:
+        raise BadUse("--node and a job are two histories", "ask for one of them")
     async with cli.broker() as broker:
+        if node is not None:
+            entries = await broker.node_events(node, after, limit)
+            if cli.json:
+                cli.emit_list(entries)
+            else:
+                _show(cli, entries, jobs=True)
+            return Exit.OK
         if job is None:
             await _follow(cli, broker, after)
             return Exit.OK
@@ -54,7 +69,7 @@ async def command(
     return Exit.OK
 
 
-def _show(cli: Session, entries: Sequence[AuditEntry]) -> None:
+def _show(cli: Session, entries: Sequence[AuditEntry], jobs: bool = False) -> None:
     from wyolo_tui.cli.tables import grid, utc_now
 
     now = utc_now()
@@ -65,14 +80,24 @@ def _show(cli: Session, entries: Sequence[AuditEntry]) -> None:
             [
                 [(str(entry.seq), "dim")],
                 day_and_clock(entry.at, now, None),
+                str(entry.job_id) if jobs and entry.job_id is not None else "",
                 "" if entry.attempt is None else str(entry.attempt),
                 plain(entry.verb),
                 states.strip(),
                 plain(entry.by),
-                plain(f"{entry.reason}: {entry.message}" if entry.reason and entry.message else entry.message),
+                plain(_said(entry, now)),
             ]
         )
-    cli.show(grid(["SEQ", "AT", "ATTEMPT", "VERB", "STATE", "BY", ""], rows, right={0, 2}))
+    cli.show(grid(["SEQ", "AT", "JOB", "ATTEMPT", "VERB", "STATE", "BY", ""], rows, right={0, 2, 3}))
+
+
+def _said(entry: AuditEntry, now: datetime) -> str:
+    parts = [str(entry.reason) if entry.reason and entry.message else "", entry.message]
+    if entry.job_id is None and isinstance(until := entry.data.get("until"), str):
+        parts.append(f"until {day_and_clock(datetime.fromisoformat(until), now, None)}")
+    if entry.job_id is None and entry.data.get("now"):
+        parts.append("what ran there was moved away")
+    return ": ".join(part for part in parts if part)
 
 
 async def _follow(cli: Session, broker: BrokerClient, after: int | None) -> None:

@@ -172,7 +172,7 @@ def node_lines(nodes: Sequence[Node], glyphs: Glyphs) -> Iterable[Text]:
                 _share(sample.shm_used_mib, sample.shm_total_mib, glyphs) if sample else "",
                 _share(sample.disk_used_mib, sample.disk_total_mib, glyphs) if sample else "",
                 " ".join(str(job) for job in node.jobs),
-                plain(node.message),
+                "; ".join(filter(None, (plain(_withheld(node)), plain(node.message)))),
             ]
         )
         gpus += [_gpu_row(node, gpu, glyphs) for gpu in (sample.gpus if sample else [])]
@@ -180,6 +180,10 @@ def node_lines(nodes: Sequence[Node], glyphs: Glyphs) -> Iterable[Text]:
     if gpus:
         yield Text(end="")
         yield from grid(["GPU", "NAME", "LOAD", "MEMORY", "TEMP", "POWER", "JOBS", "OTHERS"], gpus)
+
+
+def _withheld(node: Node) -> str:
+    return "" if node.withheld is None else node.withheld.words(utc_now())
 
 
 def _gpu_row(node: Node, gpu: GpuSample, glyphs: Glyphs) -> list[Cell | str]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from broker.protocol.api import ErrorCode
+from broker.protocol.fleet import Node
 from broker.protocol.job import Job
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.client import BrokerClient
@@ -37,6 +38,20 @@ def complete_job(incomplete: str) -> list[tuple[str, str]]:
     ids = [(str(job.id), f"{job.state} {job.name}") for job in jobs if str(job.id).startswith(incomplete)]
     names = [(job.name, f"{job.state} {job.id}") for job in jobs if incomplete and job.name.startswith(incomplete)]
     return ids + names
+
+
+def complete_node(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: names of nodes that begin so. Silent where no broker answers."""
+    from wyolo_tui.client import Unanswered
+
+    async def ask() -> list[Node]:
+        async with Session().broker() as broker:
+            return await broker.nodes()
+
+    try:
+        return [(node.name, str(node.state)) for node in asyncio.run(ask()) if node.name.startswith(incomplete)]
+    except Unanswered:
+        return []
 
 
 OneJob = Annotated[

@@ -35,25 +35,24 @@ class ConfirmDialog(Dialog[Answer]):
         Binding("f", "files", show=False),
     ]
 
-    def __init__(self, verb: str, jobs: Sequence[Job], files: bool = False) -> None:
+    def __init__(self, verb: str, jobs: Sequence[Job], files: bool = False, node: str = "") -> None:
         super().__init__()
         self._verb, self._jobs, self._files = verb, jobs, files
+        self._node = node  # of evict
         self._typed = len(jobs) > MANY
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog -danger") as box:
-            box.border_title = {"kill": "Kill", "preempt": "Preempt", "remove": "Delete"}[self._verb]
+            box.border_title = {"kill": "Kill", "preempt": "Preempt", "remove": "Delete"}.get(
+                self._verb, f"Take back {plain(self._node)}"
+            )
             yield Static(id="what", markup=False)
             if self._typed:
                 yield Input(id="number", placeholder=f"type {len(self._jobs)} and enter to confirm", highlighter=None)
             yield Static(id="keys", markup=False)
 
     def on_mount(self) -> None:
-        many = len(self._jobs) > 1
-        lines: list[Cell] = [
-            [(_ASKS[self._verb].format(f"these {len(self._jobs)} jobs" if many else "this job"), "strong")],
-            [],
-        ]
+        lines: list[Cell] = [[(self._question(), "strong")], []]
         for job in self._jobs[:SHOWN]:
             state = state_cell(job, self.glyphs)
             lines.append(
@@ -72,6 +71,17 @@ class ConfirmDialog(Dialog[Answer]):
         self._keys()
         if self._typed:
             self.query_one(Input).focus()
+
+    def _question(self) -> str:
+        many = len(self._jobs) > 1
+        if self._verb == "evict":
+            who = (
+                f"These {len(self._jobs)} jobs save and leave, and go"
+                if many
+                else "This job saves and leaves, and goes"
+            )
+            return f"{who} on elsewhere."
+        return _ASKS[self._verb].format(f"these {len(self._jobs)} jobs" if many else "this job")
 
     def _keys(self) -> None:
         lines: list[Cell] = [[]]

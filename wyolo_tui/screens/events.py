@@ -108,10 +108,13 @@ def line(
             return [*at, (f"{event.job_id:>6}  ", "dim"), ("removed", "accent")]
         case NodeChanged(node=node):
             bad = node.state in (NodeState.UNREACHABLE, NodeState.DEGRADED)
+            words = node.state.value
+            if node.withheld is not None and node.state is node.withheld.state:
+                words = plain(node.withheld.words(event.at, zone))
             return [
                 *at,
                 (" " * 8, ""),
                 ("node      ", "accent"),
-                (f"{plain(node.name)} {node.state.value}  ", "warn" if bad else ""),
+                (f"{plain(node.name)} {words}  ", "warn" if bad else ""),
                 (plain(node.message), "warn" if bad else "dim"),
             ]

@@ -43,6 +43,9 @@ class JobKeys:
     def action_preempt(self) -> None:
         self._act("preempt")
 
+    def action_resolve(self) -> None:
+        self._act("resolve")
+
     def action_remove(self) -> None:
         self._act("remove")
 

@@ -32,6 +32,7 @@ TEXT_HINTS = ["app.previous_tab", "app.next_tab", "app.next_pane", "app.back", "
 _VERBS = {
     JobState.QUEUED: ["job.hold", "make.edit", "job.raise", "job.lower", "job.stop"],
     JobState.HELD: ["job.hold", "make.edit", "job.stop", "job.delete"],
+    JobState.UNKNOWN: ["job.resolve", "look.why", "job.stop", "job.kill"],
     JobState.COMPLETED: ["job.rerun", "make.clone", "job.delete"],
     JobState.FAILED: ["look.why", "job.resume", "job.rerun", "make.clone", "job.delete"],
     JobState.STOPPED: ["job.resume", "job.rerun", "make.clone", "job.delete"],

@@ -1,4 +1,8 @@
-"""Every node: what its processor, memory, disks and GPUs do now and did just before, and which job owns what."""
+"""Every node: what its processor, memory, disks and GPUs do now and did just before, and which job owns what; and the
+keys by which its owner takes it back."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -9,7 +13,7 @@ from textual.widget import Widget
 
 from broker.protocol.fleet import Node
 from wyolo_tui.board import Change
-from wyolo_tui.gauges import node_lines, short_line
+from wyolo_tui.gauges import Clock, node_lines, short_line
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import plain
 from wyolo_tui.screens.page import Page
@@ -29,6 +33,7 @@ class NodeList(Lines):
     def __init__(self) -> None:
         super().__init__(id="nodes")
         self.nodes: list[Node] = []
+        self.clock = Clock(datetime.now(UTC))
 
     @property
     def current(self) -> Node | None:
@@ -36,7 +41,8 @@ class NodeList(Lines):
 
     def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
         background = self.palette["cursor" if self.has_focus else "cursor.away"] if on_cursor else None
-        return self.strip([[(" ", "")], short_line(self.nodes[index], width - 1, self.glyphs)], width, background)
+        line = short_line(self.nodes[index], width - 1, self.glyphs, self.clock)
+        return self.strip([[(" ", "")], line], width, background)
 
     def watch_cursor(self, before: int, after: int) -> None:
         super().watch_cursor(before, after)
@@ -44,8 +50,9 @@ class NodeList(Lines):
 
 
 class NodesScreen(Page):
+    BINDINGS = bindings("nodes")
     number = 2
-    scopes = ("anywhere", "moving")
+    scopes = ("anywhere", "moving", "nodes")
 
     def body(self) -> ComposeResult:
         with Container(id="nodes-split"):
@@ -84,6 +91,7 @@ class NodesScreen(Page):
         nodes = sorted(self.cockpit.board.nodes.values(), key=lambda node: (-len(node.gpu_jobs), node.name))
         view = self._list
         view.nodes = nodes
+        view.clock = self._clock
         view.count = len(nodes)
         view.styles.height = min(LIST_MOST, max(1, len(nodes))) + 2
         view.display = len(nodes) > 1
@@ -99,11 +107,40 @@ class NodesScreen(Page):
             view.show_lines([])
             return
         view.border_title = titled([(plain(node.name), "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
+        self.draw_keys()
         width = max(20, view.size.width - 4)
-        view.show_lines(node_lines(node, self.cockpit.board.jobs, width, self.cockpit.glyphs))
+        view.show_lines(node_lines(node, self.cockpit.board.jobs, width, self.cockpit.glyphs, self._clock))
+
+    @property
+    def _clock(self) -> Clock:
+        return Clock(self.cockpit.now, self.cockpit.zone)
+
+    # --- its owner takes it back ---
+
+    def action_drain(self) -> None:
+        self._say(self.cockpit.nodes.drain)
+
+    def action_drain_now(self) -> None:
+        self._say(lambda node: self.cockpit.nodes.drain(node, now=True))
+
+    def action_pause(self) -> None:
+        self._say(self.cockpit.nodes.pause)
+
+    def action_pause_now(self) -> None:
+        self._say(lambda node: self.cockpit.nodes.pause(node, now=True))
+
+    def action_resume(self) -> None:
+        self._say(self.cockpit.nodes.resume)
+
+    def _say(self, verb: Callable[[Node], None]) -> None:
+        if (node := self._list.current) is not None:
+            verb(node)
 
     def hints(self) -> list[str]:
-        return ["move.down", "move.up", "app.next_pane", "app.theme", "app.quit"]
+        node = self._list.current
+        free = node is None or node.withheld is None
+        own = ["node.drain", "node.pause", "node.pause_now"] if free else ["node.resume", "node.drain", "node.pause"]
+        return [*own, "app.next_pane", "app.theme", "app.quit"]
 
     def home(self) -> Widget:
         return self._list if self._list.display else self.query_one("#node")

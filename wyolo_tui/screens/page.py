@@ -172,7 +172,8 @@ class Page(Screen[None]):
         self.open_prompt("command", ":", text, self._complete)
 
     def _complete(self, line: str) -> list[Candidate]:
-        return complete(line, sorted(self.cockpit.board.jobs, reverse=True)[:200], paths_like)
+        board = self.cockpit.board
+        return complete(line, sorted(board.jobs, reverse=True)[:200], paths_like, list(board.nodes))
 
     @on(Prompt.Left)
     def _prompt_left(self, event: Prompt.Left) -> None:
@@ -244,6 +245,8 @@ class Page(Screen[None]):
                 self.action_reload()
             case "help":
                 self.action_help()
+            case "node":
+                self.cockpit.nodes.say(command)
             case "quit":
                 self.action_leave()
             case name if name in PLACES:

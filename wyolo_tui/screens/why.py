@@ -17,7 +17,7 @@ _CAN = {
     JobState.STOPPED: "r resumes it from its newest good checkpoint",
     JobState.HELD: "h releases it",
     JobState.QUEUED: "> raises its priority, ctrl+up moves it up",
-    JobState.UNKNOWN: ":resolve gone says that its process has ended, :resolve alive that it runs",
+    JobState.UNKNOWN: "u says what became of it: that it is gone, or alive",
 }
 
 
