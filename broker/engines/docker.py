@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from broker.engines import container
 from broker.engines.base import AttemptRef, Inventory, Launch
@@ -55,6 +56,7 @@ class DockerEngine:
         self._log_keep = log_keep_mib * 1024 * 1024
         self._attempts: dict[AttemptRef, DockerAttempt] = {}
         self._starting: set[AttemptRef] = set()
+        self._attaching: WeakValueDictionary[AttemptRef, asyncio.Lock] = WeakValueDictionary()
         self._watching: list[asyncio.Task[None]] = []
         self._removing: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
@@ -106,6 +108,11 @@ class DockerEngine:
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
         """Raises AttemptGone, EngineUnreachable: nobody answers, or another daemon does."""
         self._watch()
+        lock = self._attaching.setdefault(ref, asyncio.Lock())
+        async with lock:
+            return await self._attach(ref, directory, engine_ref)
+
+    async def _attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
         if (before := self._attempts.pop(ref, None)) is not None:
             await before.lose(None)
         record = await asyncio.to_thread(RecordFile.open, directory)
@@ -333,9 +340,10 @@ class DockerEngine:
         for ref, each in found.items():
             if each["State"] in _RUNS or ref in self._attempts or ref in self._starting:
                 continue
+            if not await asyncio.to_thread(self._is_past, ref):
+                continue
             if self._template.shared or await asyncio.to_thread(self._has_all_of, ref):
-                if await asyncio.to_thread(self._is_past, ref):
-                    await self._remove(ref, each["Id"])
+                await self._remove(ref, each["Id"])
             else:
                 await self._take_leave(ref)
         if not self._template.shared:

@@ -3,8 +3,10 @@ files and folders are taken, beneath one folder, each whole or not at all. Block
 """
 
 import asyncio
+import errno
 import hashlib
 import io
+import logging
 import os
 import shutil
 import tarfile
@@ -16,6 +18,8 @@ from broker.engines.container import LOG_NAME, TIMES_NAME
 
 PIECE = 1 << 20
 SPARE = 256 << 20  # bytes of our disk that nothing from a node may take
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_log = logging.getLogger(__name__)
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * 2 * _BLOCK
 _OURS = frozenset({LOG_NAME, TIMES_NAME})  # at the top: the broker writes them
@@ -83,8 +87,9 @@ def unpack(archive: Path, into: Path, known: Mapping[str, str], but: str = "") -
     """Takes what lies in the archive's one folder into `into`, all but files whose names end with `but`, and returns
     the names of the files that were taken.
 
-    `known`: the SHA-256 that files have when they are good, by name; another one is not taken. A file is the old one
-    or the new one, whatever happens. Raises OSError, tarfile.TarError.
+    `known`: the SHA-256 that files have when they are good, by name; another one is not taken, nor what this file
+    system cannot hold, such as a file in place of a folder. A file is the old one or the new one, whatever happens.
+    Raises OSError where there is no room, tarfile.TarError.
     """
     taken: list[str] = []
     with tarfile.open(archive, "r:") as tar:
@@ -93,12 +98,17 @@ def unpack(archive: Path, into: Path, known: Mapping[str, str], but: str = "") -
             if name is None:
                 continue
             target = into / name
-            if member.isdir():
-                target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif member.isreg() and str(name) not in _OURS and not (but and name.name.endswith(but)):
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                if _take(tar, member, target, known.get(str(name), "")):
-                    taken.append(str(name))
+            try:
+                if member.isdir():
+                    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+                elif member.isreg() and str(name) not in _OURS and not (but and name.name.endswith(but)):
+                    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    if _take(tar, member, target, known.get(str(name), "")):
+                        taken.append(str(name))
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
+                _log.warning("%s is not taken: %s", target, error)
     return taken
 
 
@@ -109,7 +119,7 @@ def room(into: Path) -> int:
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, good: str) -> bool:
     if member.size > room(target.parent):
-        raise OSError(f"no room for {target.name} ({member.size >> 20} MiB)")
+        raise OSError(errno.ENOSPC, f"no room for {target.name} ({member.size >> 20} MiB)")
     partial = target.with_name(f".{target.name}.part")
     source = tar.extractfile(member)
     assert source is not None

@@ -3,6 +3,7 @@ before the start, and fetched from it again and again. The volume goes once ever
 """
 
 import asyncio
+import errno
 import json
 import logging
 import tarfile
@@ -21,6 +22,7 @@ from broker.errors import EngineUnreachable
 from broker.protocol.training import CHECKPOINTS_NAME, EVENTS_NAME
 
 AGAIN_S = 5.0  # before files that could not be written here are fetched again
+UNREADABLE = 3  # archives, before a node's files are given up
 _log = logging.getLogger(__name__)
 
 
@@ -72,10 +74,14 @@ class Files:
         """Everything, of an attempt that has ended. Returns when all of it is safe here, however long that takes; of
         one whose volume is gone there is nothing more to be had. Raises EngineUnreachable."""
         async with self._fetching:
-            while True:
+            unreadable = 0
+            while unreadable < UNREADABLE:
                 try:
                     return await self._bring(container, image)
-                except (OSError, tarfile.TarError) as error:
+                except tarfile.TarError as error:
+                    unreadable += 1
+                    _log.warning("what %s sent of %s cannot be read: %s", self._link.node, self._ref.name, error)
+                except OSError as error:
                     _log.warning("the files of %s cannot be kept here yet: %s", self._ref.name, error)
                     await asyncio.sleep(AGAIN_S)
 
@@ -138,7 +144,7 @@ class Files:
             async for data in self._link.archive(container, path):
                 free -= len(data)
                 if free < 0:
-                    raise OSError(f"the disk of {archive.parent} has no room for them")
+                    raise OSError(errno.ENOSPC, f"the disk of {archive.parent} has no room for them")
                 await asyncio.to_thread(file.write, data)
         if not await asyncio.to_thread(is_whole, archive):
             raise EngineUnreachable(f"{self._link.node} broke off while it sent the files of {self._ref.name}")

@@ -67,6 +67,13 @@ def test_a_good_file_stays_when_what_comes_is_not_what_was_said(tmp_path: Path) 
     assert not (tmp_path / "part").exists()
 
 
+def test_a_file_where_a_folder_is_harms_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    archive = archived(tmp_path / "archive", d__checkpoints=b"sly", d__result=b"1")
+    assert unpack(archive, tmp_path, {}) == ["result"]
+    assert (tmp_path / "checkpoints").is_dir()
+
+
 def test_a_full_disk_takes_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(docker_archive, "SPARE", 1 << 60)
     with pytest.raises(OSError, match="no room for last"):
