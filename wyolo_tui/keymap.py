@@ -145,7 +145,7 @@ KEYS: tuple[Key, ...] = (
         ("look.why", "w", "why", "why", "why it waits, or why it ended"),
         ("look.diff", "D", "diff", "diff", "what differs between marked jobs"),
         ("look.mlflow", "o", "mlflow", "MLflow", "open it in MLflow"),
-        ("look.shell", "E", "shell", "shell", "a shell in its container, or beside a local job"),
+        ("look.shell", "E", "shell", "shell", "a shell in its container"),
     ),
     *_scope(
         "nodes",
