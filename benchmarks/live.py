@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
+_COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
+
 
 @dataclass
 class Live:
@@ -56,7 +58,7 @@ def start(directory: Path, env: dict[str, str] | None = None, *flags: str) -> tu
     log = (directory / "stderr.log").open("ab")
     child = subprocess.Popen(
         [sys.executable, "-m", "broker", "--data-dir", str(directory), "--port", "0", *flags],
-        env=os.environ | (env or {}),
+        env=_COMPILED | (env or {}),
         stdout=log,
         stderr=log,
         start_new_session=True,

@@ -4,7 +4,6 @@ Nothing here blocks: what takes time is a worker, and a worker only posts messag
 """
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, cast
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
@@ -28,6 +27,7 @@ from broker.protocol.event import FollowerEvent, Resync
 from broker.protocol.job import Job, JobState
 from wyolo_tui.acting import Acting
 from wyolo_tui.board import Board, Change, Trail, fold, more
+from wyolo_tui.collecting import Collector
 from wyolo_tui.commands import ENTRIES, Entry, parse
 from wyolo_tui.keymap import BY_ID, config_dir, printed, read_keymap
 from wyolo_tui.link import Link
@@ -44,6 +44,7 @@ TICK_S = 0.25  # the screens hear of what came at most four times a second
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 TOASTS_AT_ONCE = 3
 MANY_JOBS = 1_000
+COLLECT_S = 1.0
 KEPT_THEMES = frozenset({"textual-dark", "textual-light"})  # Textual falls back on these
 
 
@@ -94,6 +95,7 @@ class WyoloApp(App[None]):
         """`connect` makes the client; it is called once the first frame is painted."""
         self.options = options or Options()
         self.board = Board()
+        self._collector = Collector()
         self.link_state = LinkState(self.options.address)
         self.glyphs: Glyphs = UNICODE if self.options.unicode else ASCII
         self.palette = Palette(NAMES[0])
@@ -122,6 +124,8 @@ class WyoloApp(App[None]):
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._retheme())
+        self._collector.start()
+        self.set_interval(COLLECT_S, self._collector.look)
         keymap, wrong = read_keymap(self.options.config_dir / "keys.toml")
         self.keys = keymap
         if keymap:
@@ -303,7 +307,7 @@ class WyoloApp(App[None]):
         first = not self.board.loaded
         self.board = message.board
         if len(self.board.jobs) > MANY_JOBS:
-            gc.freeze()  # what stays need not be looked through again and again while a person types
+            self._collector.keep()
         if self.page is not None:
             self.page.board_replaced()
         if first:
@@ -365,7 +369,13 @@ class WyoloApp(App[None]):
     def _said(self, message: Said) -> None:
         self.say(message.text, message.severity)
 
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key):
+            self._collector.typed()
+        await super().on_event(event)
+
     async def on_unmount(self) -> None:
+        self._collector.stop()
         if self.link is not None:
             await self.link.close()
 

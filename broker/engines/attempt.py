@@ -7,12 +7,15 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from broker.engines import proc, shim
+from broker.engines import claim, proc
 from broker.engines.base import Exit, RawLine
+from broker.engines.claim import Claim
 from broker.engines.plain import read_plain
+from broker.engines.proc import Identity
+from broker.engines.shims import MARK as SHIM_MARK
+from broker.engines.shims import Ended
 from broker.engines.tail import Tail
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.25  # between looks at a log that does not grow
@@ -21,60 +24,26 @@ BRIEF_S = 5.0  # an attempt this young cannot have seen the pids go round
 _KILLED = 128 + signal.SIGKILL
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The shim: a pid alone would be anyone's."""
-
-    pid: int
-    start: int  # clock ticks since boot
-    boot_id: str
-
-    def __str__(self) -> str:
-        return f"{self.pid}:{self.start}:{self.boot_id}"
-
-    @classmethod
-    def parse(cls, text: str) -> "Identity | None":
-        """Of a pid file. None when it is not whole: nothing was started, or the machine went down."""
-        match text.split():
-            case [pid, start, boot_id] if pid.isdecimal() and start.isdecimal():
-                return cls(int(pid), int(start), boot_id)
-            case _:
-                return None
-
-    def lives(self, mark: str) -> bool:
-        if self.boot_id != proc.boot_id():
-            return False
-        found = proc.process(self.pid)
-        return found is not None and not found.dead and found.start == self.start and proc.mark(self.pid) == mark
-
-
 class LocalAttempt:
-    """A Handle. `identity` is None where nobody knows it: then it has no shim any more."""
+    """A Handle. A shim of ours tells how it ended (`end`), or one that has outlived its broker is watched (`watch`)."""
 
     def __init__(
-        self,
-        mark: str,
-        directory: Path,
-        identity: Identity | None,
-        *,
-        started_here: bool,
-        log_keep: int,
-        oom_killed: Callable[[], bool],
+        self, mark: str, directory: Path, job: Identity | None, *, log_keep: int, oom_killed: Callable[[], bool]
     ) -> None:
+        """`job`: its process, the leader of its session; None where nobody knows it (yet)."""
         self._mark = mark
         self._directory = directory
-        self._identity = identity
-        self._session = identity  # whose session tells what belongs to the attempt
-        self._started_here = started_here  # by this broker: then its age is known
+        self._job = job
+        self._shim: Identity | None = None  # of an adopted attempt, which is the last that it has
         self._log_keep = log_keep
         self._oom_killed = oom_killed
         self._began = time.monotonic()
         self._pidfd: int | None = None
-        self._gone = asyncio.Event()  # the shim is
+        self._gone = asyncio.Event()  # the job is, or its shim
+        self._ended = Ended()
         self._finishing = asyncio.Lock()
         self._seen: dict[int, proc.Process] = {}  # its processes that lived when last looked at
         self._exit: Exit | None = None
-        self._status: int | None = None  # the shim's own exit code, where we are its parent
         self._asked = False
         self._killed = False
 
@@ -82,27 +51,31 @@ class LocalAttempt:
 
     @property
     def engine_ref(self) -> str:
-        return str(self._identity or "")
+        return f"{self._job.pid}:{self._job.start}:{proc.boot_id()}" if self._job is not None else ""
 
     @property
     def watching(self) -> bool:
-        return self._pidfd is not None
+        return not self._gone.is_set()
 
-    def watch(self) -> None:
-        """Have the loop tell when the shim ends."""
-        if self._identity is None or not self._alive():
-            self._session = None  # the pid is another's now, or was never ours
-            self._gone.set()
+    def started(self, job: Identity) -> None:
+        self._job = job
+
+    def end(self, ended: Ended) -> None:
+        """The job has ended, or its shim died."""
+        self._ended = ended
+        self._gone.set()
+
+    def watch(self, shim: Identity, broker_id: str) -> None:
+        """Have the loop tell when this shim ends. It has no broker any more, so it ends with this job."""
+        with suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(shim.pid)
+        if self._pidfd is None or not proc.lives(shim) or proc.variable(shim.pid, SHIM_MARK) != broker_id:
+            self._orphaned()
             return
-        try:
-            self._pidfd = os.pidfd_open(self._identity.pid)
-        except ProcessLookupError:
-            self._gone.set()
-            return
+        self._shim = shim
         asyncio.get_running_loop().add_reader(self._pidfd, self._shim_ended)
-        if not self._alive():  # the pid was recycled between two looks
-            self.let_go()
-            self._gone.set()
+        if claim.exit_code(self._directory) is not None:  # it is about to end, or went on to another job
+            self._shim_ended()
 
     def let_go(self) -> None:
         """Stop watching; what runs goes on."""
@@ -114,7 +87,7 @@ class LocalAttempt:
     async def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
         """See `Tail` for what a flood does to it."""
         try:
-            tail = Tail(self._directory / shim.LOG_NAME, offset, self._log_keep)
+            tail = Tail(self._directory / claim.LOG_NAME, offset, self._log_keep)
         except OSError:  # the job has removed it, or put something else in its place
             await self.wait()
             return
@@ -151,11 +124,13 @@ class LocalAttempt:
             if (job := self._own_process()) is not None:
                 proc.send(job, signal.SIGTERM)
                 return
-            await asyncio.sleep(0.002)  # the shim is about to start it, or to end
+            await asyncio.sleep(0.002)  # its shim is about to start it, or to tell its end
 
     async def kill(self) -> None:
         self._killed = True
-        while found := await self._members(with_shim=True):
+        if self._own_process() is None and self._shim is not None:
+            proc.send(self._shim, signal.SIGKILL)  # it may be about to start it
+        while found := await self._members():
             for member in found:
                 proc.send(member, signal.SIGKILL)
             await asyncio.sleep(0.005)
@@ -171,31 +146,27 @@ class LocalAttempt:
     async def fetch(self, name: str) -> bytes:
         return await asyncio.to_thread(read_plain, self._directory / name)
 
-    def _alive(self) -> bool:
-        """Of a process that we started and have not reaped the pid cannot be another's."""
-        return self._started_here or (self._identity is not None and self._identity.lives(self._mark))
-
     def _shim_ended(self) -> None:
-        assert self._identity is not None
-        with suppress(ChildProcessError):  # of another broker's child, init takes care
-            pid, status = os.waitpid(self._identity.pid, os.WNOHANG)
-            if pid and os.WIFEXITED(status):
-                self._status = os.WEXITSTATUS(status)
         self.let_go()
         self._gone.set()
 
-    def _own_process(self) -> proc.Process | None:
-        """What the shim runs, once it is more than a copy of the shim."""
-        assert self._identity is not None
-        shim_pid = self._identity.pid
-        for pid in proc.children(shim_pid):
-            found = proc.process(pid)
-            if found is not None and not found.dead and proc.command_line(pid) != proc.command_line(shim_pid):
-                return found
-        return None
+    def _orphaned(self) -> None:
+        """The shim's pid is another's now, or nobody's. The job's may be as well."""
+        if self._job is not None and proc.mark(self._job.pid) != self._mark:
+            self._job = None
+        self._shim_ended()
+
+    def _own_process(self) -> Identity | None:
+        """The job's own process, if it is there."""
+        if self._job is None and self._shim is not None:
+            with suppress(FileNotFoundError):
+                self._job = Claim.parse(read_plain(self._directory / claim.PID_NAME).decode(errors="replace")).job
+        return self._job if self._job is not None and proc.lives(self._job) else None
 
     async def _clear(self) -> None:
         """End whatever the job has left behind."""
+        if self._ended.alone:
+            return
         deadline = time.monotonic() + (0 if self._killed else LEFTOVER_GRACE_S)
         told: set[proc.Process] = set()
         while found := await self._members():
@@ -208,43 +179,26 @@ class LocalAttempt:
                     proc.send(member, signal.SIGTERM)
             await asyncio.sleep(0.01)
 
-    async def _members(self, with_shim: bool = False) -> list[proc.Process]:
+    async def _members(self) -> list[proc.Process]:
         """Its living processes. One that is dying has lost its environment before it has let go of its files: who was
         seen once is a member until it is dead."""
-        found = {member.pid: member for member in await self._marked(with_shim)}
+        found = {member.pid: member for member in await self._marked()}
         self._seen = {pid: member for pid, member in self._seen.items() if proc.lives(member)} | found
-        shim_pid = self._session.pid if self._session is not None else None
-        return [member for pid, member in self._seen.items() if with_shim or pid != shim_pid]
+        return list(self._seen.values())
 
-    async def _marked(self, with_shim: bool) -> list[proc.Process]:
-        if self._identity is not None and self._started_here and time.monotonic() - self._began < BRIEF_S:
-            recent = proc.since(self._identity.pid)
+    async def _marked(self) -> list[proc.Process]:
+        job = self._job
+        if job is not None and self._shim is None and time.monotonic() - self._began < BRIEF_S:
+            recent = proc.since(job.pid)
             if recent is not None:
-                first = [self._identity.pid] if with_shim else []
-                return _ours(itertools.chain(first, recent), self._mark, self._session)[0]
-        return await asyncio.to_thread(_all_ours, self._mark, self._session)
+                return _ours(itertools.chain([job.pid], recent), self._mark, job)[0]
+        return await asyncio.to_thread(_all_ours, self._mark, job)
 
     def _how(self) -> Exit:
-        code = self._written_code()
-        if code is None and self._claimed():
-            code = self._status  # its disk was full
+        code = self._ended.code if self._ended.code is not None else claim.exit_code(self._directory)
         if code is None:
             return Exit(_KILLED if self._killed else None)
         return Exit(code, oom_killed=code == _KILLED and not self._killed and self._oom_killed())
-
-    def _written_code(self) -> int | None:
-        try:
-            return int(read_plain(self._directory / shim.EXIT_NAME))
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def _claimed(self) -> bool:
-        """Our shim went on to run the job: it did not find the attempt taken."""
-        with suppress(OSError):
-            return (
-                Identity.parse(read_plain(self._directory / shim.PID_NAME).decode(errors="replace")) == self._identity
-            )
-        return False
 
 
 def _all_ours(mark: str, session: Identity | None) -> list[proc.Process]:

@@ -36,7 +36,7 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]  # added to the engine's clean base environment
     cwd: Path | None
-    directory: Path  # the attempt's directory; exists, private, empty but for files the broker put there
+    directory: Path  # the attempt's, private; with the files that the broker put there, or made by the engine
     gpus: Sequence[str] = ()  # physical UUIDs; empty: no GPU is visible
     cpus: float = 0.0  # cores; 0: not limited
     memory_mib: int = 0  # 0: not limited

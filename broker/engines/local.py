@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, each under a shim in a session of its own: they survive the broker.
+"""Jobs as processes of this machine, each in a session of its own under a shim: they survive the broker.
 
 What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) and in /proc, so a new broker finds it.
 """
@@ -6,19 +6,26 @@ What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) a
 import asyncio
 import errno
 import os
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from broker.engines import proc, shim
-from broker.engines.attempt import Identity, LocalAttempt
+from broker.engines import claim, proc
+from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Inventory, Launch
+from broker.engines.claim import Claim
+from broker.engines.environment import base_environment, environment, program
+from broker.engines.shims import Ended, Refused, Shim, ShimGone, Shims
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
 
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-_CLAIMED_S = 1.0  # how long a shim may take between creating its pid file and filling it
+_CLAIMED_S = 1.0  # how long a shim may take between creating the pid file and filling it
+_REFUSED = {
+    "directory": "the attempt's directory cannot be made ({error}); nothing was started: make room, and resume it",
+    "cwd": "the working directory of {} cannot be entered ({error}); nothing was started",
+    "spawn": "cannot start {} ({error}); nothing was started",
+}
 
 
 class Gauging(Protocol):
@@ -39,8 +46,9 @@ class LocalEngine:
         self._broker_id = broker_id
         self._gauges = gauges
         self._log_keep = log_keep_mib * 1024 * 1024
-        self._environment = shim.base_environment(os.environ)
-        self._attempts: set[LocalAttempt] = set()
+        self._environment = base_environment(os.environ)
+        self._shims = Shims(broker_id, proc.boot_id())
+        self._attempts: dict[str, LocalAttempt] = {}  # that have not ended, by their marks
         self._memory_kills = proc.out_of_memory_kills()
 
     @property
@@ -49,7 +57,8 @@ class LocalEngine:
 
     async def inventory(self) -> Inventory:
         alive = await asyncio.to_thread(_alive, self._broker_id)
-        self._attempts = {attempt for attempt in self._attempts if attempt.watching}
+        self._attempts = {mark: attempt for mark, attempt in self._attempts.items() if attempt.watching}
+        self._shims.trim()
         self._memory_kills = proc.out_of_memory_kills()
         gauges = self._gauges
         return Inventory(self._node, gauges.cpus, gauges.memory_mib, tuple(gauges.gpu_uuids), alive)
@@ -61,106 +70,89 @@ class LocalEngine:
         """Raises AlreadyLaunched, AttemptGone (the machine has no room for a process: it never started, and never
         will), EngineError (this can never be started)."""
         ref, directory = launch.ref, launch.directory
+        if launch.cwd is not None and not launch.cwd.is_dir():
+            raise EngineError(f"the working directory {launch.cwd} does not exist; nothing was started")
         cwd = launch.cwd or directory
-        if not cwd.is_dir():
-            raise EngineError(f"the working directory {cwd} does not exist; nothing was started")
-        env = shim.environment(self._environment, launch.env, launch.gpus, _mark(ref))
-        argv = [shim.program(launch.argv[0], env["PATH"], cwd), *launch.argv[1:]]
+        env = environment(self._environment, launch.env, launch.gpus, _mark(ref))
+        argv = [program(launch.argv[0], env["PATH"], cwd), *launch.argv[1:]]
         try:
-            log = os.open(directory / shim.LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        except FileExistsError:
-            raise AlreadyLaunched(f"{ref.name} was started before") from None
+            shim = self._shims.take()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise EngineError(f"cannot start {launch.argv[0]}: {error}; nothing was started") from error
+            claim.bury(directory)
+            raise AttemptGone(f"{self._node} cannot start another process now: {error.strerror}") from error
+        attempt = self._attempt(_mark(ref), directory, None)
+
+        def ended(how: Ended) -> None:
+            attempt.end(how)
+            self._after(shim, how)
+
         try:
-            pid = _spawn(shim.command(ref.name, directory, proc.boot_id(), cwd, argv), env, log)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                self._bury(directory)
-                raise AttemptGone(f"{self._node} cannot start another process now: {error.strerror}") from error
-            raise EngineError(f"cannot start {launch.argv[0]}: {error}; nothing was started") from error
-        finally:
-            os.close(log)
-        born = proc.process(pid)  # it is there, if only as a zombie, until we reap it
-        assert born is not None
-        return self._watched(ref, directory, Identity(pid, born.start, proc.boot_id()), started_here=True)
+            attempt.started(await shim.run(directory, cwd, argv, env, ended))
+        except ShimGone:
+            return await self.attach(ref, directory, "")
+        except Refused as error:
+            self._shims.give(shim)
+            if error.errno in _NO_ROOM:
+                raise AttemptGone(f"{self._node} cannot start another process now: {error}") from error
+            raise EngineError(_REFUSED[error.step].format(launch.argv[0], error=error)) from error
+        except AlreadyLaunched as error:
+            self._shims.give(shim)
+            raise AlreadyLaunched(f"{ref.name} was started before") from error
+        self._attempts[_mark(ref)] = attempt
+        return attempt
 
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> LocalAttempt:
         """Its directory tells more than `engine_ref`. Raises AttemptGone."""
+        if (known := self._attempts.get(_mark(ref))) is not None and known.watching:
+            return known
         text = await self._claim(directory)
-        if text is None:
-            if ref not in await asyncio.to_thread(_alive, self._broker_id):
-                raise AttemptGone(f"{ref.name} never started on {self._node}, and cannot any more")
-            identity = None  # its directory was removed under it: what is left of it must end
+        if text is None and ref not in await asyncio.to_thread(_alive, self._broker_id):
+            raise AttemptGone(f"{ref.name} never started on {self._node}, and cannot any more")
+        found = Claim.parse(text or "")  # nothing in it: what is left of it must end
+        attempt = self._attempts[_mark(ref)] = self._attempt(_mark(ref), directory, found.job)
+        if found.shim is None:
+            attempt.end(Ended())
         else:
-            identity = Identity.parse(text)
-            if identity is not None and identity.boot_id != proc.boot_id():
-                identity = None
-        return self._watched(ref, directory, identity, started_here=False)
+            attempt.watch(found.shim, self._broker_id)
+        return attempt
 
     async def close(self) -> None:
-        for attempt in self._attempts:
+        for attempt in self._attempts.values():
             attempt.let_go()
         self._attempts.clear()
+        self._shims.close()
 
     async def _claim(self, directory: Path) -> str | None:
-        """The shim's pid file. None when there is none: then ours takes its place, and no shim can start any more."""
-        path = directory / shim.PID_NAME
+        """Its pid file. None when there is none: then ours takes its place, and no shim can start it any more."""
+        path = directory / claim.PID_NAME
         deadline = asyncio.get_running_loop().time() + _CLAIMED_S
         while True:
             try:
                 text = path.read_text()
             except FileNotFoundError:
-                text = shim.TOMBSTONE if self._bury(directory) else ""
-            if text == shim.TOMBSTONE:
+                text = claim.TOMBSTONE if claim.bury(directory) else ""
+            if text == claim.TOMBSTONE:
                 return None
-            if text.endswith("\n") or asyncio.get_running_loop().time() > deadline:
+            if text.count("\n") == 2 or asyncio.get_running_loop().time() > deadline:
                 return text
             await asyncio.sleep(0.005)
 
-    def _bury(self, directory: Path) -> bool:
-        """False when a shim was faster."""
-        try:
-            with (directory / shim.PID_NAME).open("x") as tombstone:
-                tombstone.write(shim.TOMBSTONE)
-        except FileExistsError:
-            return False
-        except FileNotFoundError:
-            return True  # without its directory a shim cannot start either
-        return True
+    def _attempt(self, mark: str, directory: Path, job: proc.Identity | None) -> LocalAttempt:
+        return LocalAttempt(mark, directory, job, log_keep=self._log_keep, oom_killed=self._oom_killed)
 
-    def _watched(self, ref: AttemptRef, directory: Path, identity: Identity | None, started_here: bool) -> LocalAttempt:
-        attempt = LocalAttempt(
-            _mark(ref),
-            directory,
-            identity,
-            started_here=started_here,
-            log_keep=self._log_keep,
-            oom_killed=self._oom_killed,
-        )
-        attempt.watch()
-        self._attempts.add(attempt)
-        return attempt
+    def _after(self, shim: Shim, how: Ended) -> None:
+        """A shim that could not write the end down goes on trying, and does nothing else."""
+        if how.written:
+            self._shims.give(shim)
+        else:
+            self._shims.dismiss(shim)
 
     def _oom_killed(self) -> bool:
         """True when the kernel has killed for lack of memory since the last look."""
         before, self._memory_kills = self._memory_kills, proc.out_of_memory_kills()
         return self._memory_kills > before
-
-
-def _spawn(argv: list[str], env: Mapping[str, str], log: int) -> int:
-    """The new process' pid. Whoever watches it reaps it."""
-    return os.posix_spawn(
-        argv[0],
-        argv,
-        env,
-        file_actions=(
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, log, 1),
-            (os.POSIX_SPAWN_DUP2, log, 2),
-        ),
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
-    )
 
 
 def _mark(ref: AttemptRef) -> str:

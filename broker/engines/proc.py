@@ -17,6 +17,14 @@ _FEW = 400  # pids
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """A process of this boot: a pid alone would be anyone's."""
+
+    pid: int
+    start: int  # clock ticks since boot
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     pid: int
     state: str  # R, S, D, Z ...
@@ -44,7 +52,7 @@ def process(pid: int) -> Process | None:
     return Process(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
 
 
-def lives(known: Process) -> bool:
+def lives(known: Process | Identity) -> bool:
     """Whether that process, and no later one with its pid, is still there."""
     now = process(known.pid)
     return now is not None and not now.dead and now.start == known.start
@@ -72,7 +80,12 @@ def since(pid: int) -> Iterator[int] | None:
 
 def mark(pid: int) -> str | None:
     """The attempt that a process says it belongs to. None: it says nothing, is gone, or is not ours to ask."""
-    prefix = f"{MARK}=".encode()
+    return variable(pid, MARK)
+
+
+def variable(pid: int, name: str) -> str | None:
+    """Of a process' environment, as `mark`."""
+    prefix = f"{name}=".encode()
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         for entry in _read(f"/proc/{pid}/environ").split(b"\0"):
             if entry.startswith(prefix):
@@ -80,21 +93,7 @@ def mark(pid: int) -> str | None:
     return None
 
 
-def command_line(pid: int) -> bytes:
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        return _read(f"/proc/{pid}/cmdline")
-    return b""
-
-
-def children(pid: int) -> list[int]:
-    """Direct children of a process without threads."""
-    try:
-        return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return [other for other in pids() if (found := process(other)) is not None and found.parent == pid]
-
-
-def send(target: Process, signum: int) -> bool:
+def send(target: Process | Identity, signum: int) -> bool:
     """Signal exactly this process: a pid that was recycled meanwhile is left alone. False when it is gone."""
     try:
         handle = os.pidfd_open(target.pid)

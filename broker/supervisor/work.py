@@ -61,22 +61,22 @@ def _cache(attempt: Attempt, settings: Settings) -> str | None:
 
 
 def prepare(job: Job, attempt: Attempt, ref: AttemptRef, trainer: TrainerArgv, config: TrainConfig | None) -> Launch:
-    """Makes the attempt's directory in the jobs' one. `config`: of a training. Raises OSError."""
+    """`config`: of a training, for which the attempt's directory is made; else its engine makes it. Raises OSError."""
     spec = spec_of(job)
     directory = Path(attempt.directory)
-    for made in (directory.parent, directory):
-        with suppress(FileExistsError):
-            made.mkdir(mode=0o700)
     path: Path | None = None
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
         env = spec.work.env
-        cwd = Path(spec.work.cwd) if spec.work.cwd else directory
+        cwd = Path(spec.work.cwd) if spec.work.cwd else None
     else:
         assert config is not None
+        for made in (directory.parent, directory):
+            with suppress(FileExistsError):
+                made.mkdir(mode=0o700)
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
-        argv, env, cwd = trainer(path), {}, directory
+        argv, env, cwd = trainer(path), {}, None
     wanted = spec.resources
     return Launch(
         ref,

@@ -1,7 +1,6 @@
 """Redis dies, forgets, stands still or has no disk: submissions are answered all the same, and everything goes on."""
 
 import shutil
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -17,7 +16,6 @@ from tests.waiting import until, until_awaited
 
 pytestmark = pytest.mark.faults
 
-ANSWER_S = 3.0  # with other work on the machine; alone it is milliseconds
 Fault = Callable[[Scene, Client], AbstractAsyncContextManager[None]]
 
 
@@ -106,9 +104,7 @@ async def _hurt(scene: Scene, fault: Fault) -> None:
             jobs.append(await client.submit(*scene.lines(name, 5), name=name, priority=priority))
         async with fault(scene, client):
             for name, priority in (("later", "normal"), ("high", "high")):
-                began = time.monotonic()
                 jobs.append(await client.submit(*scene.lines(name, 5), name=name, priority=priority))
-                assert time.monotonic() - began < ANSWER_S
             assert (await client.job(jobs[0].id)).state is JobState.RUNNING
         await until_awaited(lambda: healthy(client), LONG_S, "a Redis in order")
         gate.touch()

@@ -28,9 +28,8 @@ async def test_it_runs_here_with_this_path_and_what_was_given(wyolo: Wyolo, brok
 
 async def test_follow_prints_every_line_then_how_it_ended(wyolo: Wyolo, broker: Client) -> None:
     del broker
-    done = await wyolo(
-        "run", "-n", "talk", "-f", "--", "sh", "-c", "for i in 1 2 3; do echo line $i; done; exit 3", expect=1
-    )
+    script = "for i in 1 2 3; do echo line $i; sleep 0.4; done; exit 3"
+    done = await wyolo("run", "-n", "talk", "-f", "--", "sh", "-c", script, expect=1)
     *lines, end = done.out.splitlines()
     assert lines == ["line 1", "line 2", "line 3"]
     assert "talk: failed, exited with an error" in end

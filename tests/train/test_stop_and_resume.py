@@ -1,7 +1,6 @@
 """Stopped in the middle, resumed from a bad checkpoint, extended, and killed at the very end: one series of epochs."""
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,8 @@ def stopped(attempts: Attempts, data: str) -> Attempt:
     """Asked to stop in the middle of an epoch, after two."""
     attempt = attempts.start(args={"data": data, "epochs": MANY, "batch": 2, "val": False})
     attempt.until(lambda events: sum(isinstance(e, Epoch) for e in events) >= 2, "two epochs")
-    asked = time.monotonic()
     attempt.terminate()
     assert attempt.wait() == EXIT_STOPPED, attempt.log()
-    assert time.monotonic() - asked < 5
     return attempt
 
 

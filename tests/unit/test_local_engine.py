@@ -18,6 +18,7 @@ from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
 from broker.engines.local import LocalEngine
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
+from tests.faults.disk import full, small_disk
 from tests.waiting import until, until_awaited
 
 BROKER = f"b{os.getpid()}"  # what an attempt left behind is known by it, and killed: not by two test runs at once
@@ -88,9 +89,7 @@ async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, dire
     assert await attempt.wait() == Exit(3)
 
 
-async def test_an_exit_code_that_no_disk_could_take_is_known_to_the_shims_parent(
-    engine: LocalEngine, directory: Path
-) -> None:
+async def test_an_exit_code_that_cannot_be_written_is_told_all_the_same(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sh", "-c", "mkdir exit; exit 3")
     assert await attempt.wait() == Exit(3)
 
@@ -107,8 +106,8 @@ async def test_of_two_shims_only_one_runs_the_job(engine: LocalEngine, directory
     first = await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
     await until(lambda: "started" in said(directory))
     (directory / "output.log").rename(directory / "first.log")
-    second = await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
-    assert (await second.wait()).code is None
+    with pytest.raises(AlreadyLaunched):
+        await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
     assert "started" not in said(directory)
     await first.kill()
 
@@ -137,6 +136,32 @@ async def test_a_missing_program_is_named(engine: LocalEngine, directory: Path, 
 async def test_a_missing_working_directory_is_named(engine: LocalEngine, directory: Path) -> None:
     with pytest.raises(EngineError, match="/nowhere does not exist"):
         await launch(engine, directory, "true", cwd=Path("/nowhere"))
+
+
+@pytest.mark.parametrize(("mode", "why"), [(0o600, "Permission denied"), (0o700, "")])
+async def test_a_script_needs_to_be_executable_and_no_more(
+    engine: LocalEngine, directory: Path, mode: int, why: str
+) -> None:
+    script = directory.parent / "script"
+    script.write_text("echo $1; exit 3\n")
+    script.chmod(mode)
+    if why:
+        with pytest.raises(EngineError, match=why):
+            await launch(engine, directory, str(script), "hello")
+    else:
+        attempt = await launch(engine, directory, str(script), "hello")
+        assert await attempt.wait() == Exit(3)
+        assert said(directory) == "hello\n"
+
+
+async def test_one_shim_runs_many_jobs(engine: LocalEngine, directory: Path) -> None:
+    """Each is heard by its own, and starts in its own directory with its own environment."""
+    wheres = [directory.with_name(str(number)) for number in range(5)]
+    for number, where in enumerate(wheres):
+        attempt = await launch(engine, where, "sh", "-c", f"echo $N; pwd; exit {number}", env={"N": f"job {number}"})
+        assert await attempt.wait() == Exit(number)
+        assert said(where).splitlines() == [f"job {number}", str(where)]
+    assert len({shim_of(where) for where in wheres}) == 1
 
 
 async def test_shell_words_are_programs_never_builtins(engine: LocalEngine, directory: Path) -> None:
@@ -230,24 +255,44 @@ async def test_what_a_job_left_behind_ends_before_its_end_is_told(
     assert not runs(pid)
 
 
+def shim_of(directory: Path) -> int:
+    return int((directory / "pid").read_text().split()[0])
+
+
 async def test_a_shim_killed_alone_leaves_nothing_running(
     engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker.engines.attempt, "LEFTOVER_GRACE_S", 0.1)
     attempt = await python(engine, directory, GRANDCHILD + "time.sleep(60)")
     pid = await grandchild(directory)
-    os.kill(int(attempt.engine_ref.split(":")[0]), signal.SIGKILL)
+    os.kill(shim_of(directory), signal.SIGKILL)
     assert await attempt.wait() == Exit(None)
     assert not runs(pid)
     assert (await engine.inventory()).alive == ()
 
 
-async def test_signals_to_the_whole_group_spare_the_shim(engine: LocalEngine, directory: Path) -> None:
-    attempt = await launch(engine, directory, "sleep", "60")
-    shim = int(attempt.engine_ref.split(":")[0])
-    await until(lambda: [pid for pid in proc.children(shim) if not proc.command_line(pid).startswith(b"/bin/sh")])
-    os.killpg(shim, signal.SIGTERM)
+async def test_a_shim_that_dies_before_it_was_asked_starts_nothing(engine: LocalEngine, directory: Path) -> None:
+    earlier = directory.with_name("0")
+    await (await launch(engine, earlier, "true")).wait()
+    os.kill(shim_of(earlier), signal.SIGKILL)
+    with pytest.raises(AttemptGone):
+        await launch(engine, directory, "sh", "-c", "echo started")
+    again = directory.with_name("2")
+    assert await (await launch(engine, again, "true")).wait() == Exit(0)
+
+
+async def test_a_job_that_signals_its_group_spares_the_shim(engine: LocalEngine, directory: Path) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "kill -TERM 0; sleep 60")
     assert await attempt.wait() == Exit(128 + signal.SIGTERM)
+    assert runs(shim_of(directory))
+
+
+async def test_without_a_broker_a_shim_ends_with_its_job(engine: LocalEngine, directory: Path) -> None:
+    await launch(engine, directory, "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done")
+    await engine.close()
+    assert runs(shim_of(directory))
+    (directory / "go").touch()
+    await until(lambda: not runs(shim_of(directory)))
 
 
 async def test_a_new_broker_finds_a_running_job_and_hears_its_end(engine: LocalEngine, directory: Path) -> None:
@@ -281,9 +326,9 @@ async def test_a_job_that_ended_while_no_broker_watched_tells_its_exit_code(
 async def test_an_attempt_that_never_started_can_never_start(engine: LocalEngine, directory: Path) -> None:
     with pytest.raises(AttemptGone):
         await engine.attach(ref(), directory, "")
-    late = await launch(engine, directory, "sh", "-c", "echo started")
-    assert await late.wait() == Exit(None)
-    assert "started" not in said(directory)
+    with pytest.raises(AlreadyLaunched):
+        await launch(engine, directory, "sh", "-c", "echo started")
+    assert said(directory) == ""
     with pytest.raises(AttemptGone):
         await engine.attach(ref(), directory, "")
 
@@ -293,7 +338,8 @@ async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, direc
     try:
         born = proc.process(stranger.pid)
         assert born is not None
-        (directory / "pid").write_text(f"{stranger.pid} {born.start} {proc.boot_id()}\n")  # all right but the mark
+        told = f"{stranger.pid} {born.start}"
+        (directory / "pid").write_text(f"{told} {proc.boot_id()}\n{told}\n")  # all right but their environment
         attempt = await engine.attach(ref(), directory, "")
         assert await attempt.wait() == Exit(None)
         await attempt.kill()
@@ -311,11 +357,22 @@ async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, direc
 async def test_after_a_reboot_an_attempt_is_gone_for_certain(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sleep", "60")
     await until(lambda: (directory / "pid").exists() and (directory / "pid").read_text().endswith("\n"))
-    pid, start, _ = (directory / "pid").read_text().split()
+    said = (directory / "pid").read_text()
     await attempt.kill()
-    (directory / "pid").write_text(f"{pid} {start} 00000000-another-boot\n")
-    adopted = await engine.attach(ref(), directory, f"{pid}:{start}:00000000-another-boot")
+    await attempt.wait()
+    (directory / "pid").write_text(said.replace(proc.boot_id(), "00000000-another-boot"))
+    (directory / "exit").unlink()
+    adopted = await engine.attach(ref(), directory, "")
     assert await adopted.wait() == Exit(None)
+
+
+async def test_an_attempt_that_nobody_made_ready_cannot_start_later(engine: LocalEngine, tmp_path: Path) -> None:
+    """A shim that was asked by a broker which died may be slow."""
+    nowhere = tmp_path / "8" / "1"
+    with pytest.raises(AttemptGone):
+        await engine.attach(ref(), nowhere, "")
+    with pytest.raises(AlreadyLaunched):
+        await launch(engine, nowhere, "true")
 
 
 async def test_another_brokers_jobs_are_not_ours(engine: LocalEngine, directory: Path) -> None:
@@ -325,6 +382,7 @@ async def test_another_brokers_jobs_are_not_ours(engine: LocalEngine, directory:
     assert (await other.inventory()).alive == ()
     await attempt.kill()
     assert (await engine.inventory()).alive == ()
+    await other.close()
 
 
 async def _alive(engine: LocalEngine) -> tuple[AttemptRef, ...]:
@@ -382,3 +440,21 @@ async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, direct
     for name in ("pipe", "link", "missing"):
         with pytest.raises(FileNotFoundError):
             await attempt.fetch(name)
+
+
+async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        directory = disk / "1"
+        await launch(engine, directory, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 4")
+        with full(disk):
+            await engine.close()
+            shim = shim_of(directory)
+            (tmp_path / "go").touch()
+            await until(lambda: (directory / "exit").exists())
+            assert (directory / "exit").read_text() == ""
+            assert runs(shim)
+        await until(lambda: not runs(shim))
+        adopted = await engine.attach(ref(), directory, "")
+        assert await adopted.wait() == Exit(4)

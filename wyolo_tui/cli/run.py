@@ -45,9 +45,10 @@ async def command(
     follow: Follow = False,
 ) -> Exit:
     """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
-    folder = _folder(cwd or Path.cwd()) if cwd is not None or image is None else None
+    here = image is None  # an image has its own folders and programs
+    folder = _folder(cwd or Path.cwd()) if here or cwd is not None else None
     spec = JobSpec(
-        work=CommandWork(argv=argv, cwd=folder, env=_environment(env or [], image is None)),
+        work=CommandWork(argv=argv, cwd=folder, env=_environment(env or [], here)),
         name=name or "",
         user=getpass.getuser(),
         task_id=task_id,
