@@ -51,7 +51,7 @@ format: .venv/.dev ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 
 bench: .venv/.dev ## the numbers of docs/benchmarks.md
-	@.ci/apt redis-server task-spooler strace
+	@.ci/apt redis-server task-spooler strace docker.io iptables iproute2 busybox-static openssl
 	@$(BIN)/python -m benchmarks
 
 faults: .venv/.dev apt ## the long fault run

@@ -1,6 +1,6 @@
 """`make bench`: runs every benchmark, or those named, prints the table and writes it into docs/benchmarks.md.
 
-python -m benchmarks [--no-write] [training launch submissions throughput broker cockpit adoption]
+python -m benchmarks [--no-write] [training launch submissions throughput broker cockpit adoption containers]
 """
 
 import argparse
@@ -20,6 +20,7 @@ MODULES = {
     "broker": "broker_scale",
     "cockpit": "cockpit",
     "adoption": "adoption",
+    "containers": "containers",
 }
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- table -->", "<!-- /table -->"

@@ -4,14 +4,17 @@ them, which the ledger keeps. A pause that is over ends by itself."""
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from broker.bus import Bus
 from broker.engines.base import Engine
 from broker.errors import EngineError, LedgerFull, NotFound
+from broker.gpu_owners import owned
+from broker.gpu_use import GpuUse, gpu_use
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import ActiveJob, NodeNote
 from broker.protocol.event import NodeChanged, Sampled
@@ -52,6 +55,16 @@ class _Watched:
     def kept_from(self, now: datetime) -> str:
         """What people said, in words, while it holds; ''."""
         return "" if self.withheld is None or self.withheld.over(now) else self.withheld.words(now)
+
+
+class Measured(NamedTuple):
+    """Of a node, for placement."""
+
+    closed: str  # why nothing may start there; '' where it may
+    aside: frozenset[str]  # GPUs that fell off the bus
+    gpus: Sequence[str]  # all of its GPUs
+    use: Mapping[str, GpuUse] = {}
+    load: float = 0.0  # of its cores or its memory, whichever is more taken
 
 
 class Fleet:
@@ -127,13 +140,17 @@ class Fleet:
         self._bus.publish(NodeChanged(at=self._clock(), node=shown))
         return shown
 
-    def condition(self, name: str) -> tuple[str, frozenset[str], Sequence[str]]:
-        """Why nothing may start on a node ('' where it may), its GPUs that are set aside, and all of its GPUs."""
+    def condition(self, name: str) -> "Measured":
         node = self._nodes[name]
         lost = {gpu.uuid for gpu in node.history[-1].gpus if gpu.lost} if node.history else set[str]()
         kept = node.kept_from(self._clock())
         closed = "cannot be reached" if node.seen is NodeState.UNREACHABLE else f"is {kept}" if kept else ""
-        return closed, frozenset(lost), node.gpus
+        if not node.history:
+            return Measured(closed, frozenset(lost), node.gpus)
+        sample = node.history[-1]
+        uses = {gpu.uuid: use for gpu in sample.gpus if (use := gpu_use(gpu)) is not None}
+        memory = sample.memory_used_mib / sample.memory_total_mib if sample.memory_total_mib else 0.0
+        return Measured(closed, frozenset(lost), node.gpus, uses, max(sample.cpu_percent / 100, memory))
 
     def _called(self, name: str) -> _Watched:
         if name not in self._nodes:
@@ -167,7 +184,7 @@ class Fleet:
             began = loop.time()
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    sample = await node.engine.sample()
+                    sample = await self._owned(await node.engine.sample())
                     if not node.cpus:
                         found = await node.engine.inventory()
                         node.cpus, node.memory_mib = found.cpus, found.memory_mib
@@ -186,6 +203,14 @@ class Fleet:
             if not self._unseen:
                 self.seen.set()
             await asyncio.sleep(max(0.1, SAMPLE_S - (loop.time() - began)))
+
+    async def _owned(self, sample: HostSample) -> HostSample:
+        """With the jobs of what runs on its GPUs."""
+        if not any(gpu.processes for gpu in sample.gpus):
+            return sample
+        active = await self._ledger.active()
+        containers = {job.attempt.engine_ref.partition("@")[0]: job.job.id for job in active}
+        return await asyncio.to_thread(owned, sample, self._ledger.broker_id, containers)
 
     async def _turn(self, node: _Watched, seen: NodeState, message: str) -> None:
         if (node.seen, node.message) == (seen, message):

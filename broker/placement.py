@@ -1,14 +1,17 @@
 """Which waiting jobs start where, and why each of the others waits. Pure and deterministic.
 
-Jobs are taken in the order given. The first that does not fit holds back, on one node, whatever it needs of what is
-free there; later jobs may use only what it leaves over. So small ones fill gaps, and none can delay it.
+Jobs are taken in the order given; of the nodes that fit one, the policy chooses. The first that does not fit holds
+back, on one node, whatever it needs of what is free there; later jobs may use only what it leaves over. So small ones
+fill gaps, and none can delay it. Who waits for what others hold of a GPU holds nothing back: nobody knows how long.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from broker.gpu_use import GpuUse
 from broker.protocol.job import MAX_BACKOFF_S, GpuRequest, Resources
+from broker.settings import Policy
 from broker.wishes import Allowed
 
 _LONGEST_WAIT = timedelta(seconds=MAX_BACKOFF_S)
@@ -48,6 +51,10 @@ class Room:
     max_gpu: float = 1.0  # share of a GPU's memory that jobs may plan for together
     occupied: Sequence[Occupied] = ()
     closed: str = ""  # why nothing may start there: "is draining"
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    use: Mapping[str, GpuUse] = field(default_factory=dict[str, GpuUse])  # of its GPUs, as last measured
+    foreign_mib: int = 0  # of a GPU, that others may hold before it counts
+    load: float = 0.0  # measured, of its cores or its memory, whichever is more taken: 0..1
     allowed: Allowed = field(default_factory=Allowed)  # images and networks
 
 
@@ -64,7 +71,13 @@ class Plan:
     waits: dict[int, str]  # for each job that waits, why
 
 
-def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime, explain: bool = True) -> Plan:
+def place(
+    waiting: Iterable[Waiting],
+    nodes: Iterable[Room],
+    now: datetime,
+    policy: Policy = "spread",
+    explain: bool = True,
+) -> Plan:
     """Without `explain` it ends when every slot is taken: jobs after that are not in the plan."""
     frees = [_Free(node) for node in sorted(nodes, key=lambda node: node.name)]
     assignments: list[Assignment] = []
@@ -72,7 +85,7 @@ def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime, expl
     for job in waiting:
         if not explain and all(free.slots < 1 for free in frees):
             break
-        placed = _place_one(job, frees, now)
+        placed = _place_one(job, frees, now, policy)
         if isinstance(placed, Assignment):
             assignments.append(placed)
         else:
@@ -80,7 +93,7 @@ def place(waiting: Iterable[Waiting], nodes: Iterable[Room], now: datetime, expl
     return Plan(assignments, waits)
 
 
-def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime) -> Assignment | str:
+def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime, policy: Policy) -> Assignment | str:
     if job.not_before is not None and now < job.not_before <= now + _LONGEST_WAIT:  # else the clock was set back
         return f"was interrupted; tried again at {job.not_before.astimezone():%H:%M:%S}"
     if not frees:
@@ -88,22 +101,26 @@ def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime) -> Assignm
     pinned = [free for free in frees if job.resources.node in (None, free.room.name)]
     if not pinned:
         return f"there is no node called {job.resources.node}: nodes are {_names(frees)}"
+    pinned, others = [free for free in pinned if free.labelled(job.resources)], pinned
+    if not pinned:
+        return f"needs {_labels(job.resources.labels)}; {'; '.join(free.labels() for free in others)}"
     able = [free for free in pinned if free.room.closed or not free.never(job.resources)]  # who is away may have more
     if not able:
         return "; ".join(free.never(job.resources) for free in pinned)
     wants_gpu = job.resources.gpu is None or job.resources.gpu.count > 0
-    able.sort(key=lambda free: (wants_gpu and not free.room.gpus, bool(free.room.gpus) and not wants_gpu))
+    able.sort(key=lambda free: wants_gpu != bool(free.room.gpus))
     opened = [free for free in able if not free.room.closed]
+    closed = [f"{free.room.name} {free.room.closed}" for free in able if free.room.closed]
     if not opened:
-        return "; ".join(f"{free.room.name} {free.room.closed}" for free in able)
-    for free in opened:
+        return "; ".join(closed)
+    for free in sorted(opened, key=lambda free: (wants_gpu != bool(free.room.gpus), _ORDERS[policy](free))):
         gpus = free.fit(job.resources)
         if gpus is not None:
             free.take(job, gpus)
             return Assignment(job.job_id, free.room.name, gpus)
-    why = "; ".join(free.lacks(job.resources) for free in opened)
-    for free in opened:
-        if free.reserved_for is None:
+    why = "; ".join([*(free.lacks(job.resources) for free in opened), *closed])
+    for free in opened:  # in an order that nothing that starts or ends can change: else two nodes take turns for ever
+        if free.reserved_for is None and free.will_fit(job.resources):
             free.reserve(job)
             break
     return f"waits for {why}"
@@ -119,6 +136,8 @@ class _Free:
     memory_mib: int = 0
     shares: dict[str, float] = field(default_factory=dict[str, float])  # planned share of each GPU
     users: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # GPU -> jobs
+    others: dict[str, int] = field(default_factory=dict[str, int])  # MiB of each GPU that are not ours, and count
+    fresh: dict[str, float] = field(default_factory=dict[str, float])  # share of each that this plan gives away
     reserved_for: int | None = None
     reserved_gpus: frozenset[str] = frozenset()
 
@@ -131,6 +150,31 @@ class _Free:
         self.users = {uuid: [] for uuid in room.gpus}
         for job in room.occupied:
             self._use(job.job_id, job.gpus, job.gpu_share)
+        held = {uuid: use.others_mib(self.shares[uuid]) for uuid, use in room.use.items() if uuid in self.shares}
+        self.others = {uuid: mib for uuid, mib in held.items() if mib > room.foreign_mib}
+
+    @property
+    def taken(self) -> float:
+        """Of its slots."""
+        return 1 - self.slots / self.room.slots
+
+    @property
+    def load(self) -> float:
+        """Of that of which most is taken."""
+        room = self.room
+        planned = [self.taken, 1 - self.cpus / room.cpus if room.cpus else 0.0, room.load]
+        if room.memory_mib:
+            planned.append(1 - self.memory_mib / room.memory_mib)
+        if room.gpus:
+            gpus = [min(1.0, share + self._others_share(uuid)) for uuid, share in self.shares.items()]
+            planned.append(sum(gpus) / len(gpus))
+        return max(planned)
+
+    def labelled(self, wanted: Resources) -> bool:
+        return all(self.room.labels.get(name) == value for name, value in wanted.labels.items())
+
+    def labels(self) -> str:
+        return f"{self.room.name} has {_labels(self.room.labels) if self.room.labels else 'no labels'}"
 
     def never(self, wanted: Resources) -> str:
         """Why a job can never run here; '' when it can."""
@@ -156,6 +200,8 @@ class _Free:
         found = [uuid for uuid in found if uuid not in self.reserved_gpus]
         if gpu.memory_fraction is not None:
             found.sort(key=lambda uuid: -self.shares[uuid])  # fill a shared GPU before opening another
+        elif not gpu.ids:
+            found.sort(key=self._others_share)
         return tuple(found[: gpu.count]) if len(found) >= gpu.count else None
 
     def take(self, job: Waiting, gpus: Sequence[str]) -> None:
@@ -163,14 +209,27 @@ class _Free:
         self.slots -= 1
         self.cpus -= wanted.cpus
         self.memory_mib -= wanted.memory_mib
-        self._use(job.job_id, gpus, self._gpu(wanted).memory_fraction)
+        share = self._gpu(wanted).memory_fraction
+        self._use(job.job_id, gpus, share)
+        for uuid in gpus:
+            self.fresh[uuid] = self.fresh.get(uuid, 0.0) + (share or 0.0)
+
+    def will_fit(self, wanted: Resources) -> bool:
+        """Once our own jobs have ended."""
+        gpu = self._gpu(wanted)
+        free = [uuid for uuid in self._candidates(gpu) if uuid not in self.room.aside]
+        return sum(self._left_by_others(uuid, gpu.memory_fraction) for uuid in free) >= gpu.count
 
     def reserve(self, job: Waiting) -> None:
         """Hold back what it needs of what is free. Every part that it lacks is thereby closed to later jobs."""
         wanted, gpu = job.resources, self._gpu(job.resources)
         nearest = sorted(
             self._candidates(gpu),
-            key=lambda uuid: (not self._joins(uuid, gpu.memory_fraction), self.shares[uuid] == _WHOLE),
+            key=lambda uuid: (
+                not self._joins(uuid, gpu.memory_fraction),
+                uuid in self.room.aside or not self._left_by_others(uuid, gpu.memory_fraction),
+                self.shares[uuid] == _WHOLE,
+            ),
         )
         self.reserved_for = job.job_id
         self.reserved_gpus = frozenset(nearest[: gpu.count])
@@ -210,11 +269,29 @@ class _Free:
         return named if gpu.count <= len(named) else [*named, *(u for u in self.room.gpus if u not in named)]
 
     def _joins(self, uuid: str, fraction: float | None) -> bool:
-        if uuid in self.room.aside:
+        if uuid in self.room.aside or not self._left_by_others(uuid, fraction):
             return False
         if fraction is None:
             return not self.users[uuid]
-        return self.shares[uuid] + fraction <= self.room.max_gpu + _CLOSE
+        planned = self.shares[uuid] + fraction + self._others_share(uuid)
+        return planned <= self.room.max_gpu + _CLOSE and self._free_now(uuid, fraction)
+
+    def _left_by_others(self, uuid: str, fraction: float | None) -> bool:
+        """Whether what is not ours leaves room for a job, were it alone with that."""
+        if fraction is None:
+            return uuid not in self.others
+        return fraction + self._others_share(uuid) <= self.room.max_gpu + _CLOSE
+
+    def _others_share(self, uuid: str) -> float:
+        return self.others[uuid] / self.room.use[uuid].total_mib if uuid in self.others else 0.0
+
+    def _free_now(self, uuid: str, fraction: float) -> bool:
+        """By what was measured, without what this plan has given away since."""
+        use = self.room.use.get(uuid)
+        if use is None:
+            return True
+        used = max(0, use.used_mib - self.room.foreign_mib) / use.total_mib
+        return used + self.fresh.get(uuid, 0.0) + fraction <= 1 + _CLOSE
 
     def _use(self, job_id: int, gpus: Sequence[str], share: float | None) -> None:
         for uuid in gpus:
@@ -232,10 +309,25 @@ class _Free:
             words.append(f"{amount} busy ({_jobs(jobs)})")
         if aside:
             words.append(f"{aside} set aside")
+        if self.others:
+            words.append(f"{len(self.others)} with {sum(self.others.values())} MiB of processes that are not ours")
         return ", ".join(words)
 
     def _holders(self) -> str:
         return _jobs(sorted(job.job_id for job in self.room.occupied))
+
+
+# Lower is better; names decide between equals, for the nodes come in their order.
+_ORDERS: Mapping[Policy, Callable[[_Free], float]] = {
+    "spread": lambda free: free.taken,
+    "pack": lambda free: -free.taken,
+    "least-loaded": lambda free: free.load,
+}
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    named = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    return f"the label{'s' if len(labels) > 1 else ''} {named}"
 
 
 def _gpus(count: int) -> str:

@@ -27,6 +27,9 @@ def default_data_dir() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "wyolo"
 
 
+Policy = Literal["spread", "pack", "least-loaded"]
+
+
 class NodeSettings(BaseModel):
     """One place where jobs run."""
 
@@ -48,7 +51,15 @@ class NodeSettings(BaseModel):
     max_gpu: float = Field(
         default=1.0, gt=0, le=1, description="share of a GPU's memory that jobs may plan for (MAX_GPU)"
     )
-    labels: dict[str, str] = Field(default_factory=dict[str, str], description="labels for placement")
+    foreign_mib: int = Field(
+        default=1024,
+        ge=0,
+        description="MiB of a GPU that processes which are not wyolo's may hold before they count: then no job gets it "
+        "for itself, and what they hold goes to none that shares it",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict[str, str], description='labels that jobs may ask for (`resources.labels`): {zone = "lab"}'
+    )
     url: str = Field(
         default="unix:///var/run/docker.sock",
         pattern=r"^(unix://(/[^/]+)+|tcp://[^/@]+:[0-9]+|ssh://[^/]+)$",
@@ -142,6 +153,12 @@ class Settings(BaseSettings):
     )
     nodes: list[NodeSettings] = Field(
         default_factory=lambda: [NodeSettings.model_validate({})], description="where jobs run"
+    )
+    placement: Policy = Field(
+        default="spread",
+        description="which of the nodes that fit a job gets: spread = the one with most slots free, so that one which "
+        "fails takes few jobs with it; pack = the fullest, so that whole nodes stay free for large jobs; "
+        "least-loaded = the one whose cores, memory and GPUs are least taken, by what jobs plan for and by measurement",
     )
     path_map: dict[str, str] = Field(
         default_factory=dict[str, str],

@@ -126,10 +126,11 @@ class Broker:
     async def finish(self) -> None:
         """Nothing of it runs any more. For teardown."""
         self.engine.away = False
-        for active in await self.ledger.active():
-            await self.want(active.job.id, Intent.KILL)
-        for active in await self.ledger.active():
-            await self.ended(active.job.id)
+        while active := await self.ledger.active():  # what is killed makes room for what waits
+            for each in active:
+                await self.want(each.job.id, Intent.KILL)
+            for each in active:
+                await self.ended(each.job.id)
 
     async def command(self, *argv: str, **resources: Any) -> int:
         spec = JobSpec(work=CommandWork(argv=list(argv)), resources=Resources(**resources))

@@ -131,6 +131,7 @@ def _title(node: Node, width: int, glyphs: Glyphs, clock: Clock) -> Cell:
         [("   slots ", "dim"), (f"{node.slots_used}/{node.slots}", "strong")],
         [(f"   {node.cpus:g} cores", "dim")],
         [(f"   load {node.sample.load1:.1f}", "dim")] if node.sample is not None else [],
+        *([(f"   {plain(name)}={plain(value)}", "dim")] for name, value in sorted(node.labels.items())),
     ]
     for part in parts:
         if width_of(cell) + width_of(part) <= width:

@@ -43,6 +43,9 @@ class Checks:
         if spec.resources.node is not None and spec.resources.node not in self._nodes:
             hint = near(spec.resources.node, self._nodes) or f"there are: {', '.join(self._nodes)}"
             findings.error("resources.node", f"no node is called `{spec.resources.node}`", hint)
+        for name, value in spec.resources.labels.items():
+            if not any(node.labels.get(name) == value for node in self._settings.nodes):
+                findings.error(f"resources.labels.{name}", f"no node has the label {name}={value}", self._labels(name))
         if (refused := wishes.refusal(spec.resources, self._settings.nodes)) is not None:
             findings.error(*refused)
         if isinstance(spec.work, CommandWork) and spec.resources.image is None:  # else it is the image's program
@@ -50,6 +53,16 @@ class Checks:
             if (wrong := self._unstartable(asked)) is not None:
                 findings.error(wrong.where, wrong.message, wrong.hint)
         return Admitted(None if findings.failed else spec.model_copy(update=changes), findings.all())
+
+    def _labels(self, name: str) -> str:
+        """What nodes have instead."""
+        there = {each for node in self._settings.nodes for each in node.labels}
+        if name in there:
+            have = [f"{node.labels[name]} ({node.name})" for node in self._settings.nodes if name in node.labels]
+            return f"{name} is {', '.join(have)}"
+        return near(name, there) or (
+            f"there are: {', '.join(sorted(there))}" if there else "nodes have none (wyolo.toml)"
+        )
 
     def _unstartable(self, asked: Program) -> Finding | None:
         """Looking costs several calls of the kernel, and thousands of jobs often name one program."""

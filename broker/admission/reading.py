@@ -61,6 +61,7 @@ def written(spec: JobSpec) -> dict[str, Any]:
     known |= {"priority": spec.priority.value, "metadata": spec.metadata}
     asked: dict[str, Any] = {"cpus": spec.resources.cpus, "memory": spec.resources.memory_mib}
     asked["node"] = spec.resources.node
+    asked["labels"] = spec.resources.labels
     if isinstance(work, CommandWork):
         known |= {"argv": work.argv, "cwd": work.cwd, "env": work.env}
     else:

@@ -88,6 +88,10 @@ class DockerEngine:
             record = await asyncio.to_thread(RecordFile.create, launch.directory, root)
         except FileExistsError:
             raise AlreadyLaunched(f"{ref.name} was started before") from None
+        except OSError as error:
+            raise EngineError(
+                f"the attempt's directory cannot be made ({error}); nothing was started: make room, and resume it"
+            ) from error
         self._starting.add(ref)
         try:
             await asyncio.to_thread(prepare, launch.directory, self._template.user if self._template.shared else "")

@@ -38,8 +38,9 @@ class RecordFile:
 
     @classmethod
     def create(cls, directory: Path, root: str) -> "RecordFile":
-        """Durable when it returns. Blocking. Raises FileExistsError: the attempt was started before."""
+        """Durable when it returns. Blocking. Raises FileExistsError: the attempt was started before; OSError."""
         path = path_of(directory)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), Record(root=root))
         file.save(durable=True)
         return file

@@ -10,8 +10,9 @@ from broker.protocol.job import IMAGE, NETWORK, GpuRequest, Resources
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?)?", re.IGNORECASE)
 _MIB = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 _DEVICE = "0, [0, 1], -1 (any GPU) or cpu"
-_KEYS = ("cpus", "memory", "gpus", "node")
+_KEYS = ("cpus", "memory", "gpus", "node", "labels")
 _MOST_GPUS = 64
+_MOST_LABELS = 16
 
 
 def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any], findings: Findings) -> Resources:
@@ -28,6 +29,7 @@ def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any]
         memory_mib=_memory(section.get("memory"), findings),
         gpu=_gpu(section.get("gpus"), device, extras, findings),
         node=node,
+        labels=_labels(section.get("labels"), findings),
         image=_named("image", extras, IMAGE, "an image such as ghcr.io/us/trainer:2", findings),
         network=_named("network", extras, NETWORK, "the name of a network, such as bridge", findings),
     )
@@ -74,6 +76,26 @@ def _memory(value: Any, findings: Findings) -> int:
         findings.expected("resources.memory", value, "memory such as 8GiB or 512 (MiB)")
         return 0
     return round(float(match[1]) * _MIB[(match[2] or "m").lower()])
+
+
+def _labels(value: Any, findings: Findings) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not is_section(value):
+        findings.expected("resources.labels", value, "labels that the node must have", "as in `labels: {zone: lab}`")
+        return {}
+    if len(value) > _MOST_LABELS:
+        findings.error("resources.labels", f"has {len(value)} labels, at most {_MOST_LABELS} are read")
+        return {}
+    wanted: dict[str, str] = {}
+    for name, label in value.items():
+        if isinstance(label, bool):
+            wanted[name] = "true" if label else "false"
+        elif isinstance(label, str | int | float) and str(label):
+            wanted[name] = str(label)
+        else:
+            findings.expected(f"resources.labels.{name}", label, "text")
+    return wanted
 
 
 def _gpu(gpus: Any, device: Any, extras: Mapping[str, Any], findings: Findings) -> GpuRequest | None:

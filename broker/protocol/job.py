@@ -113,6 +113,7 @@ class Resources(Strict):
     memory_mib: int = Field(default=0, ge=0)  # 0: not accounted
     gpu: GpuRequest | None = None
     node: str | None = None  # a private queue: only this node
+    labels: dict[str, str] = Field(default_factory=dict[str, str], max_length=16)  # that its node must have
     image: str | None = Field(default=None, max_length=255, pattern=IMAGE)  # of its container; None: the node's own
     network: str | None = Field(default=None, max_length=100, pattern=NETWORK)  # None: the node's own
 

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from broker.engines.base import Engine, Inventory
 from broker.errors import EngineError
+from broker.gpu_use import GpuUse
 from broker.placement import Occupied, Room
 from broker.protocol.job import Attempt, Job
 from broker.settings import NodeSettings
@@ -23,6 +24,8 @@ class Condition:
     closed: str = ""  # "is draining": nothing may start there
     aside: frozenset[str] = frozenset()  # GPUs that fell off the bus
     gpus: Sequence[str] = ()  # all that were measured, those included; none: as the inventory has them
+    use: Mapping[str, GpuUse] = field(default_factory=dict[str, GpuUse])  # of GPUs
+    load: float = 0.0  # of cores or memory: 0..1
 
 
 class Rooms:
@@ -62,10 +65,20 @@ class Rooms:
             condition = self._condition(name)
             empty = self._empty.get(name)
             if empty is None:
-                rooms.append(Room(name, 1, cpus=1024, memory_mib=1 << 40, closed="cannot be reached"))
+                labels = self._settings[name].labels
+                rooms.append(Room(name, 1, 1024, memory_mib=1 << 40, closed="cannot be reached", labels=labels))
             else:
                 seen = _with_gpus(empty, self._settings[name], condition.gpus or empty.gpus)
-                rooms.append(replace(seen, occupied=tuple(held[name]), closed=condition.closed, aside=condition.aside))
+                rooms.append(
+                    replace(
+                        seen,
+                        occupied=tuple(held[name]),
+                        closed=condition.closed,
+                        aside=condition.aside,
+                        use=condition.use,
+                        load=condition.load,
+                    )
+                )
         return rooms
 
 
@@ -77,6 +90,8 @@ def room(settings: NodeSettings, inventory: Inventory) -> Room:
         cpus=settings.cpus or inventory.cpus,
         memory_mib=settings.memory_mib or inventory.memory_mib,
         max_gpu=settings.max_gpu,
+        foreign_mib=settings.foreign_mib,
+        labels=settings.labels,
         allowed=allowed(settings),
     )
     return _with_gpus(empty, settings, inventory.gpu_uuids)

@@ -25,7 +25,7 @@ from broker.scheduler.order import Order
 from broker.scheduler.outlook import Outlook
 from broker.scheduler.relay import Relay
 from broker.scheduler.rooms import Condition, Rooms
-from broker.settings import Settings
+from broker.settings import Policy, Settings
 from broker.supervisor.supervisor import Supervisor, jobs_directory
 
 TICK_S = 1.0  # between looks without a reason: waiting times that have passed
@@ -53,6 +53,7 @@ class Scheduler:
         self._supervisor = supervisor
         self._directory = jobs_directory(settings)
         self._clock = clock
+        self._policy: Policy = settings.placement
         self._relay = Relay(ledger, queue, held=self._leases, changed=self._order_changed)
         self._order = Order(ledger, queue, self._relay.stale)
         self._rooms = Rooms(settings.nodes, engines, condition)
@@ -108,7 +109,7 @@ class Scheduler:
         if ahead:
             return f"after {ahead} waiting job{'s' if ahead > 1 else ''}"
         rooms = self._rooms.rooms(self._held())
-        plan = place([Waiting(0, spec.resources)], rooms, self._clock())
+        plan = place([Waiting(0, spec.resources)], rooms, self._clock(), self._policy)
         if not plan.assignments:
             return plan.waits[0]
         [found] = plan.assignments
@@ -129,7 +130,7 @@ class Scheduler:
         if not free or self.redis != "ok":
             return
         waiting = await self._order.first(WINDOW + free + self._aside)
-        plan = place(map(_waiting, waiting), rooms, self._clock(), explain=False)
+        plan = place(map(_waiting, waiting), rooms, self._clock(), self._policy, explain=False)
         self._aside = sum(not why.startswith("waits for ") for why in plan.waits.values())
         claims = await asyncio.gather(*(self._claim(each) for each in plan.assignments), return_exceptions=True)
         starting = [claim for claim in claims if isinstance(claim, tuple)]
@@ -226,7 +227,7 @@ class Scheduler:
             waiting = await self._order.first(self._outlook.SHOWN)
         except QueueDown:
             return None
-        return waiting, place(map(_waiting, waiting), self._rooms.rooms(self._held()), self._clock())
+        return waiting, place(map(_waiting, waiting), self._rooms.rooms(self._held()), self._clock(), self._policy)
 
     async def _reconcile_for_ever(self) -> None:
         while True:

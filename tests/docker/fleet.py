@@ -12,7 +12,7 @@ from dind.home import Home
 from dind.images import Where
 from dind.sandboxes import State
 from tests.docker.daemon import SANDBOX_BASE, HostDaemon
-from tests.docker.raising import docker, raised, wanted
+from tests.docker.raising import command, docker, raised, wanted
 from tests.docker.tree import pack_installed
 from tests.flows.daemon import Daemon
 
@@ -43,6 +43,10 @@ class Fleet:
     def docker(self, name: str, *arguments: str) -> str:
         """The docker command inside that sandbox."""
         return docker(self.home, self.states[name], *arguments)
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """The same, for whoever runs it."""
+        return command(self.home, self.states[name], *arguments)
 
     def load(self, packed: Path, image: str) -> None:
         """A root file system, as an image of every sandbox."""

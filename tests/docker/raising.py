@@ -26,13 +26,16 @@ async def raised(engine: Engine, home: Home, base: str, *which: Sandbox, **more:
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, State)}
 
 
-def docker(home: Home, state: State, *arguments: str, input: bytes | None = None) -> str:
-    """As the broker would reach it. Raises AssertionError with what it says when it fails."""
-    url = f"tcp://127.0.0.1:{state.port}"
+def command(home: Home, state: State, *arguments: str) -> list[str]:
+    """The docker command, as the broker would reach it."""
     tls = ["--tlsverify", "--tlscacert", f"{home.authority}/ca.pem"]
     tls += ["--tlscert", f"{home.authority}/cert.pem", "--tlskey", f"{home.authority}/key.pem"]
-    command = ["docker", "-H", url, *tls, *arguments]
-    done = subprocess.run(command, input=input, capture_output=True, check=False, timeout=COMMAND_S)
+    return ["docker", "-H", f"tcp://127.0.0.1:{state.port}", *tls, *arguments]
+
+
+def docker(home: Home, state: State, *arguments: str) -> str:
+    """What it prints. Raises AssertionError with what it says when it fails."""
+    done = subprocess.run(command(home, state, *arguments), capture_output=True, check=False, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 

@@ -111,7 +111,8 @@ async def test_thirty_trainings_outlive_whatever_befalls_three_sandboxes(fleet: 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_three_hundred_trainings_outlive_a_hundred_faults(fleet: Fleet, scene: Scene) -> None:
-    """WYOLO_SEED repeats a run."""
+    """WYOLO_FAULTS says how many, of sandboxes and as many of the broker; WYOLO_SEED repeats a run."""
+    faults = int(os.environ.get("WYOLO_FAULTS", "100"))
     seed = int(os.environ.get("WYOLO_SEED", "0")) or random.randrange(1, 1 << 32)
     print(f"seed {seed}: WYOLO_SEED={seed} repeats it")
-    await outlived(fleet, scene, seed, jobs=300, faults=100)
+    await outlived(fleet, scene, seed, jobs=3 * faults, faults=faults)

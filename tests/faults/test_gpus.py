@@ -98,6 +98,22 @@ async def test_jobs_share_a_gpus_memory_where_they_say_so(machine: Machine) -> N
         await waiting(client, more, "waits for a GPU")
 
 
+async def test_a_gpu_on_which_others_compute_is_given_to_nobody(machine: Machine) -> None:
+    """The library says that a process of this machine, which is no job, holds 512 MiB of the first GPU, and that 256
+    MiB of the second are taken though it names no process."""
+    strict = '[{"slots": 8, "cpus": 64, "memory_mib": 65536, "foreign_mib": 100}]'
+    machine.scene.daemon.start(env=machine.env | {"WYOLO_NODES": strict})
+    async with machine.scene.daemon.client() as client:
+        alone = await machine.wants_one(client)
+        shared = await machine.wants_one(client, memory_fraction=0.5)
+        assert await seen(client, shared) in {FIRST, SECOND}
+        await waiting(client, alone, "2 with 768 MiB of processes that are not ours")
+    machine.scene.daemon.kill()
+    machine.scene.daemon.start(env=machine.env)
+    async with machine.scene.daemon.client() as client:
+        assert await seen(client, alone) in {FIRST, SECOND}
+
+
 async def test_a_configuration_shares_a_gpu_by_its_limit(machine: Machine) -> None:
     trainer = machine.scene.trainer(gates=[1])
     machine.scene.daemon.start(env=machine.env | trainer)

@@ -32,7 +32,7 @@ class Daemon:
     def __init__(self, data_dir: Path, env: Mapping[str, str] | None = None, flags: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_suffix(".out")  # what it printed, of every start
-        self._env = broker_environment(**{**SETTINGS, **(env or {})})
+        self.environment = broker_environment(**{**SETTINGS, **(env or {})})
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -61,7 +61,7 @@ class Daemon:
         command = [sys.executable, "-P", "-m", "broker", "--data-dir", str(self.data_dir), "--port", "0", *self._flags]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
-                command, env={**self._env, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, env={**self.environment, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
     def signal(self, number: int) -> None:

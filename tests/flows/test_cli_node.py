@@ -41,6 +41,12 @@ async def test_a_node_is_drained_and_given_back_and_its_trail_tells_who_did(wyol
     ]
 
 
+async def test_a_label_that_no_node_has_is_refused(wyolo: Wyolo, broker: Client) -> None:
+    refused = await wyolo("run", "--label", "zone=roof", "--", "true", expect=2)
+    assert "no node has the label zone=roof" in refused.err and "wyolo.toml" in refused.err
+    assert not await broker.jobs("state:queued")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "remedy"),
     [

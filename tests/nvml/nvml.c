@@ -79,7 +79,7 @@ int nvmlDeviceGetName(void *device, char *text, unsigned size) {
 }
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     memory->total = 16ULL << 30;
-    memory->used = (unsigned long long)(long)device << 30;
+    memory->used = (unsigned long long)(long)device << 27;
     memory->free = memory->total - memory->used;
     return state(device);
 }

@@ -49,6 +49,7 @@ SPECS = [
     JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(memory_fraction=0.5, required=True))),
     JobSpec(work=TRAIN, name="i", resources=Resources(image="ghcr.io/us/trainer:2", network="bridge")),
     JobSpec(work=COMMAND, name="i", resources=Resources(image="busybox", gpu=GpuRequest(count=0))),
+    JobSpec(work=COMMAND, name="l", resources=Resources(labels={"zone": "lab", "rack": "7"})),
 ]
 
 
@@ -178,6 +179,28 @@ async def test_warnings_go_with_the_job(admission: Make) -> None:
     assert len(admitted.warnings) == 1 and admitted.warnings[0].startswith("mlflow")
 
 
+@pytest.mark.parametrize(
+    ("line", "where", "said"),
+    [
+        ("{zone: lab, rack: 7, fast: yes}", "", ""),
+        ("{zone: roof}", "resources.labels.zone", "no node has the label zone=roof: zone is lab (media)"),
+        ("{zoen: lab}", "resources.labels.zoen", "no node has the label zoen=lab: did you mean `zone`?"),
+        ("{zone: [lab]}", "resources.labels.zone", "given a list, expected text"),
+        ("lab", "resources.labels", "given 'lab' (text), expected labels"),
+    ],
+)
+async def test_labels_are_those_of_a_node(admission: Make, line: str, where: str, said: str) -> None:
+    media = {"name": "media", "labels": {"zone": "lab", "rack": "7", "fast": "true"}}
+    request = SubmitRequest(config=f"command: 'true'\nresources: {{labels: {line}}}\n")
+    admitted = await admission(nodes=[media, {"name": "attic"}]).read(request)
+    if not said:
+        assert admitted.spec is not None and admitted.spec.resources.labels == media["labels"]
+    else:
+        [finding] = admitted.findings
+        assert finding.where.partition(" ")[0] == where
+        assert f"{finding.message}: {finding.hint}".startswith(said)
+
+
 BOX = {"name": "box", "engine": "docker", "image": "wyolo-trainer"}
 OPEN = BOX | {"name": "open", "images": ["ghcr.io/us/*", "wyolo-trainer:*"], "networks": ["bridge"]}
 
@@ -202,7 +225,7 @@ OPEN = BOX | {"name": "open", "images": ["ghcr.io/us/*", "wyolo-trainer:*"], "ne
 async def test_an_image_or_network_that_no_node_allows_is_refused_with_the_setting_that_would(
     admission: Make, nodes: list[dict[str, Any]], wanted: dict[str, str], said: str | None
 ) -> None:
-    request = SubmitRequest(spec=JobSpec(work=COMMAND, resources=Resources(**wanted)))
+    request = SubmitRequest(spec=JobSpec(work=COMMAND, resources=Resources.model_validate(wanted)))
     admitted = await admission(nodes=nodes).read(request)
     assert (admitted.spec is None) == (said is not None)
     if said is not None:

@@ -82,6 +82,16 @@ def test_set_reads_values_as_yaml() -> None:
     }
 
 
+def test_labels_are_keys_beside_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("model: yolov8n.pt\nresources: {labels: {rack: 7}}\n")
+    request = from_file(str(file), ["train.epochs=3"], labels=["zone=lab", "owner=ann=b"])
+    assert request.set == {"train.epochs": 3, "resources.labels.zone": "lab", "resources.labels.owner": "ann=b"}
+    for wrong in ("zone", "=lab", "zone=", "a.b=c"):
+        with pytest.raises(BadUse, match=re.escape("--label")):
+            from_file(str(file), labels=[wrong])
+
+
 @pytest.mark.parametrize("wrong", ["train.epochs", "=3", "a=[1", "a=&x 1"])
 def test_set_refuses_what_is_no_assignment(wrong: str) -> None:
     with pytest.raises(BadUse, match=re.escape(f"--set {wrong}")):

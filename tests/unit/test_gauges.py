@@ -209,7 +209,7 @@ def test_every_gpu_shows_its_memory_load_and_processes(machine: Start) -> None:
         "uuid": _uuid(0),
         "name": "Test GPU 0",
         "memory_total_mib": 16_384,
-        "memory_used_mib": 1_024,
+        "memory_used_mib": 128,
         "utilisation": 10.0,
         "temperature_c": 41.0,
         "power_w": 120.5,

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.gpu_use import GpuUse
 from broker.placement import Assignment, Occupied, Room, Waiting, place
 from broker.protocol.job import GpuRequest, Resources
+from broker.settings import Policy
 from broker.wishes import Allowed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -112,6 +114,92 @@ def test_what_a_node_that_is_away_has_is_not_guessed() -> None:
     assert place([job(1, GpuRequest(count=1, required=True))], [away], NOW).waits == {1: "local cannot be reached"}
 
 
+@pytest.mark.parametrize(
+    ("policy", "nodes"),
+    [("spread", ["a", "b", "a", "b"]), ("pack", ["a", "a", "b", "b"]), ("least-loaded", list("abbb"))],
+)
+def test_the_policy_says_which_of_the_nodes_that_fit(policy: Policy, nodes: list[str]) -> None:
+    """b has more cores, so that as many jobs load it less."""
+    rooms = [room(slots=2, name="a"), replace(room(slots=8, name="b"), cpus=64)]
+    if policy != "least-loaded":
+        rooms = [room(slots=2, name="a"), room(slots=2, name="b")]
+    plan = place([job(n) for n in range(1, 5)], rooms, NOW, policy)
+    assert [done.node for done in plan.assignments] == nodes
+
+
+def test_what_is_measured_counts_as_load() -> None:
+    busy = replace(room(name="a"), load=0.9)
+    assert place([job(1)], [busy, room(name="b")], NOW, "least-loaded").assignments[0].node == "b"
+    assert place([job(1)], [busy, room(name="b")], NOW, "spread").assignments[0].node == "a"
+
+
+def test_a_job_runs_only_where_the_labels_are_that_it_asks_for() -> None:
+    lab, attic = replace(room(name="media"), labels={"zone": "lab", "owner": "ann"}), room(name="attic")
+    wanted = Waiting(1, Resources(labels={"zone": "lab"}))
+    assert place([wanted], [attic, lab], NOW).assignments == [Assignment(1, "media", ())]
+    away = replace(lab, closed="is paused until 15:00 by ann")
+    assert place([wanted], [attic, away], NOW).waits == {1: "media is paused until 15:00 by ann"}
+    nowhere = Waiting(1, Resources(labels={"zone": "roof"}))
+    assert place([nowhere], [attic, lab], NOW).waits == {
+        1: "needs the label zone=roof; attic has no labels; media has the labels owner=ann, zone=lab"
+    }
+
+
+def test_who_waits_for_one_node_hears_of_those_that_are_closed() -> None:
+    full, away = room(slots=1, occupied=[on(4)], name="a"), replace(room(name="b"), closed="is draining by ann")
+    assert place([job(1)], [full, away], NOW).waits == {
+        1: "waits for a slot: a runs 1 of 1 (job 4); b is draining by ann"
+    }
+
+
+def held(gpu: str, foreign: int = 0, used: int | None = None, unclear: int = 0) -> dict[str, GpuUse]:
+    return {gpu: GpuUse(10_000, foreign + unclear if used is None else used, foreign, unclear)}
+
+
+def test_a_gpu_that_others_use_is_given_to_no_job_for_itself() -> None:
+    node = replace(room(gpus=2), use=held("local-0", foreign=6144), foreign_mib=1024)
+    plan = place([job(1), job(2), job(3, GpuRequest(count=0))], [node], NOW)
+    assert plan.assignments == [Assignment(1, "local", ("local-1",)), Assignment(3, "local", ())]
+    assert plan.waits == {
+        2: "waits for a GPU: local has 2, 1 of them busy (job 1), 1 with 6144 MiB of processes that are not ours"
+    }
+    small = replace(node, use=held("local-0", foreign=1000))
+    assert len(place([job(1), job(2)], [small], NOW).assignments) == 2
+
+
+def test_what_others_use_of_a_gpu_is_not_shared_out() -> None:
+    node = replace(room(gpus=1), use=held("local-0", foreign=4000), foreign_mib=1024)
+    half = GpuRequest(memory_fraction=0.5)
+    plan = place([job(1, half), job(2, half)], [node], NOW)
+    assert [done.job_id for done in plan.assignments] == [1]
+    assert "4000 MiB of processes that are not ours" in plan.waits[2]
+    third = GpuRequest(memory_fraction=0.3)
+    plan = place([job(1, third), job(2, third)], [replace(node, max_gpu=0.9)], NOW)
+    assert [done.job_id for done in plan.assignments] == [1]
+
+
+def test_memory_of_which_nobody_knows_whose_it_is_belongs_to_our_jobs_first() -> None:
+    half = GpuRequest(memory_fraction=0.5)
+    ours = replace(
+        room(gpus=1, occupied=[on(9, "local-0", share=0.5)]), use=held("local-0", unclear=4500), foreign_mib=500
+    )
+    assert place([job(1, half)], [ours], NOW).assignments == [Assignment(1, "local", ("local-0",))]
+    assert not place([job(1)], [replace(ours, occupied=())], NOW).assignments
+
+
+def test_no_more_of_a_gpu_is_given_than_is_free_now() -> None:
+    """A job that takes more than it planned leaves the next one less."""
+    node = replace(room(gpus=1, occupied=[on(9, "local-0", share=0.25)]), use=held("local-0", used=8000))
+    assert not place([job(1, GpuRequest(memory_fraction=0.5))], [node], NOW).assignments
+    assert place([job(1, GpuRequest(memory_fraction=0.2))], [node], NOW).assignments
+
+
+def test_who_waits_for_others_to_leave_a_gpu_keeps_nobody_from_the_rest() -> None:
+    node = replace(room(gpus=2), use=held("local-0", foreign=9000))
+    plan = place([job(1, GpuRequest(count=2)), job(2)], [node], NOW)
+    assert plan.assignments == [Assignment(2, "local", ("local-1",))]
+
+
 def test_a_large_job_is_not_overtaken_for_what_it_needs() -> None:
     node = room(gpus=2, occupied=[on(9, "local-0")])
     plan = place([job(1, GpuRequest(count=2)), job(2), job(3, GpuRequest(count=0))], [node], NOW)
@@ -134,11 +222,41 @@ resources = st.builds(
     memory_mib=st.sampled_from([0, 100, 900]),
     gpu=requests,
     node=st.sampled_from([None, None, "a", "b"]),
+    labels=st.sampled_from([{}, {}, {}, {"zone": "lab"}]),
 )
 queues = st.lists(resources, max_size=12).map(lambda all: [Waiting(n + 1, wanted) for n, wanted in enumerate(all)])
 fleets = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 4)).map(
     lambda size: [room(gpus=size[0], slots=size[2], name="a"), room(gpus=size[1], slots=2, name="b")]
 )
+policies: st.SearchStrategy[Policy] = st.sampled_from(["spread", "pack", "least-loaded"])
+
+
+def used(foreign: int, unclear: int, ours: int) -> GpuUse:
+    return GpuUse(10_000, min(10_000, foreign + unclear + ours), foreign, unclear)
+
+
+uses = st.builds(
+    used, st.sampled_from([0, 400, 3000, 9000]), st.sampled_from([0, 400, 5000]), st.sampled_from([0, 2500])
+)
+
+
+@st.composite
+def measured(draw: st.DrawFn) -> list[Room]:
+    """Nodes whose GPUs others use too, of which some are set aside, closed, or loaded."""
+    rooms = draw(fleets)
+    return [
+        replace(
+            node,
+            use={uuid: draw(uses) for uuid in node.gpus if draw(st.booleans())},
+            aside=frozenset(uuid for uuid in node.gpus if draw(st.integers(0, 5)) == 0),
+            foreign_mib=500,
+            max_gpu=draw(st.sampled_from([0.8, 1.0])),
+            load=draw(st.sampled_from([0.0, 0.5, 1.0])),
+            closed=draw(st.sampled_from(["", "", "", "is draining"])),
+            labels=draw(st.sampled_from([{}, {"zone": "lab"}])),
+        )
+        for node in rooms
+    ]
 
 
 def after(nodes: Sequence[Room], queue: Sequence[Waiting], done: Sequence[Assignment]) -> list[Room]:
@@ -157,33 +275,56 @@ def after(nodes: Sequence[Room], queue: Sequence[Waiting], done: Sequence[Assign
     ]
 
 
-@given(queues, fleets)
-def test_no_limit_of_a_node_is_ever_exceeded(queue: list[Waiting], nodes: list[Room]) -> None:
-    plan = place(queue, nodes, NOW)
+@given(queues, measured(), policies)
+def test_no_limit_of_a_node_is_ever_exceeded(queue: list[Waiting], nodes: list[Room], policy: Policy) -> None:
+    plan = place(queue, nodes, NOW, policy)
+    wanted = {waiting.job_id: waiting.resources for waiting in queue}
     assert {done.job_id for done in plan.assignments} | set(plan.waits) == {waiting.job_id for waiting in queue}
     for node in after(nodes, queue, plan.assignments):
         assert len(node.occupied) <= node.slots
         assert sum(held.cpus for held in node.occupied) <= node.cpus + 1e-6
         assert sum(held.memory_mib for held in node.occupied) <= node.memory_mib
+        assert not (node.closed and node.occupied)
+        assert all(wanted[held.job_id].labels.items() <= node.labels.items() for held in node.occupied)
+        assert all(wanted[held.job_id].node in {None, node.name} for held in node.occupied)
         for uuid in node.gpus:
             users = [held for held in node.occupied if uuid in held.gpus]
+            assert not (users and uuid in node.aside)
             assert all(held.gpu_share is not None for held in users) or len(users) == 1
-            assert sum(held.gpu_share or 0 for held in users) <= node.max_gpu + 1e-6
+            assert len({held.job_id for held in users}) == len(users)
+            shares = sum(held.gpu_share or 0 for held in users)
+            assert shares <= node.max_gpu + 1e-6
+            if users and uuid in node.use:
+                _leaves_others_theirs(node, node.use[uuid], shares)
 
 
-@given(queues, fleets)
-def test_a_plan_is_the_same_each_time(queue: list[Waiting], nodes: list[Room]) -> None:
-    assert place(queue, nodes, NOW) == place(queue, list(reversed(nodes)), NOW)
+def _leaves_others_theirs(node: Room, use: GpuUse, shares: float) -> None:
+    """`shares`: 0 where one job has it for itself."""
+    others = use.others_mib(0.0)
+    if not shares:
+        assert others <= node.foreign_mib
+    elif others > node.foreign_mib:
+        assert shares + others / use.total_mib <= node.max_gpu + 1e-6
+    assert shares * use.total_mib <= use.total_mib - max(0, use.used_mib - node.foreign_mib) + 1e-3
 
 
-@given(queues, fleets, st.lists(resources, min_size=1, max_size=12))
+@given(queues, measured(), policies)
+def test_a_plan_is_the_same_each_time(queue: list[Waiting], nodes: list[Room], policy: Policy) -> None:
+    assert place(queue, nodes, NOW, policy) == place(queue, list(reversed(nodes)), NOW, policy)
+
+
+@given(queues, measured(), policies, st.lists(resources, min_size=1, max_size=12))
 def test_no_stream_of_later_jobs_delays_an_earlier_one(
-    queue: list[Waiting], nodes: list[Room], later: list[Resources]
+    queue: list[Waiting], nodes: list[Room], policy: Policy, later: list[Resources]
 ) -> None:
     """What runs when a job begins to wait will end; what starts after that never does. It starts all the same."""
-    plan = place(queue, nodes, NOW)
+    plan = place(queue, nodes, NOW, policy)
     running = after(nodes, queue, plan.assignments)
-    able = [waiting for waiting in queue if plan.waits.get(waiting.job_id, "").startswith("waits for ")]
+    able = [
+        waiting
+        for waiting in queue
+        if plan.waits.get(waiting.job_id, "").startswith("waits for ") and place([waiting], nodes, NOW).assignments
+    ]  # else it waits for others to leave
     if not able:
         return
     head = able[0]
@@ -191,7 +332,7 @@ def test_no_stream_of_later_jobs_delays_an_earlier_one(
     old = {done.job_id for done in plan.assignments}
     for ended in [None, *old]:
         running = [replace(n, occupied=[held for held in n.occupied if held.job_id != ended]) for n in running]
-        step = place([head, *endless], running, NOW)
+        step = place([head, *endless], running, NOW, policy)
         if head.job_id not in step.waits:
             return
         running = after(running, [head, *endless], step.assignments)

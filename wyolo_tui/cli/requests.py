@@ -24,6 +24,10 @@ Level = Annotated[
     Literal["high", "normal", "low"] | None, typer.Option("--priority", "-p", help="Who comes before whom.")
 ]
 TaskId = Annotated[str | None, typer.Option("--task-id", metavar="ID", help="The id other programs know it by.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", "-l", metavar="K=V", help="Only on a node that has it. Repeatable."),
+]
 Image = Annotated[
     str | None, typer.Option("--image", metavar="NAME", help="Of its container, where the nodes allow it.")
 ]
@@ -46,19 +50,40 @@ def from_file(
     hold: bool = False,
     image: str | None = None,
     network: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> SubmitRequest:
     """`file` may be - for standard input. Raises BadUse."""
     extras = {f"extras.{key}": value for key, value in (("image", image), ("network", network)) if value}
     return SubmitRequest(
         config=_text(file),
         base_dir=str(Path.cwd() if file == FROM_STDIN else Path(file).absolute().parent),
-        set=assignments(set or ()) | extras,
+        set=assignments(set or ()) | extras | _label_keys(labels or ()),
         name=name,
         user=user,
         priority=Priority(priority) if priority else None,
         task_id=task_id,
         hold=hold,
     )
+
+
+def read_labels(given: Sequence[str]) -> dict[str, str]:
+    """['zone=lab'] -> {'zone': 'lab'}. Raises BadUse."""
+    found = dict[str, str]()
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise BadUse(f"--label {text}: no K=V", "as in --label zone=lab")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _label_keys(given: Sequence[str]) -> dict[str, Any]:
+    """As keys of a configuration, beside those that it has."""
+    labels = read_labels(given)
+    for name in labels:
+        if "." in name:
+            raise BadUse(f"--label {name}: a name with a dot", "write it into the file, below resources.labels")
+    return {f"resources.labels.{name}": value for name, value in labels.items()}
 
 
 def assignments(given: Sequence[str]) -> dict[str, Any]:

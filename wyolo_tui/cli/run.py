@@ -12,7 +12,7 @@ from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line
-from wyolo_tui.cli.requests import Follow, Hold, Image, Level, Name, Network, TaskId, Wait
+from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, TaskId, Wait, read_labels
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
 from wyolo_tui.cli.verb import verb
@@ -39,6 +39,7 @@ async def command(
     node: Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only there.")] = None,
     image: Image = None,
     network: Network = None,
+    label: Labels = None,
     task_id: TaskId = None,
     hold: Hold = False,
     wait: Wait = False,
@@ -53,7 +54,14 @@ async def command(
         user=getpass.getuser(),
         task_id=task_id,
         priority=Priority(priority or "normal"),
-        resources=_resources(cpus=cpus, gpu=GpuRequest(count=gpus), node=node, image=image, network=network),
+        resources=_resources(
+            cpus=cpus,
+            gpu=GpuRequest(count=gpus),
+            node=node,
+            image=image,
+            network=network,
+            labels=read_labels(label or ()),
+        ),
     )
     async with cli.broker(PATIENCE_S) as broker:
         job, _ = await broker.submit(SubmitRequest(spec=spec, hold=hold))

@@ -9,7 +9,7 @@ from broker.protocol.api import ErrorCode, Problem, SubmitRequest, Validation
 from broker.protocol.job import Job
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line
-from wyolo_tui.cli.requests import Follow, Hold, Image, Level, Name, Network, Set, TaskId, User, Wait, from_file
+from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, Set, TaskId, User, Wait, from_file
 from wyolo_tui.cli.session import BadUse, Exit, Session, finding_line
 from wyolo_tui.cli.verb import verb
 from wyolo_tui.client import BrokerClient
@@ -32,6 +32,7 @@ async def command(
     task_id: TaskId = None,
     image: Image = None,
     network: Network = None,
+    label: Labels = None,
     hold: Hold = False,
     wait: Wait = False,
     follow: Follow = False,
@@ -53,6 +54,7 @@ async def command(
             hold=hold,
             image=image,
             network=network,
+            labels=label,
         )
         for file in files
     ]
@@ -124,7 +126,8 @@ def _show(cli: Session, file: str, answer: Validation) -> None:
             (
                 "needs",
                 f"{needs.cpus:g} {'core' if needs.cpus == 1 else 'cores'}, {gpu}"
-                + (f", node {needs.node}" if needs.node else ""),
+                + (f", node {needs.node}" if needs.node else "")
+                + "".join(f", {name}={value}" for name, value in needs.labels.items()),
             )
         ]
     cli.show(pairs(rows))

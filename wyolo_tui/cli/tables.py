@@ -172,11 +172,13 @@ def node_lines(nodes: Sequence[Node], glyphs: Glyphs) -> Iterable[Text]:
                 _share(sample.shm_used_mib, sample.shm_total_mib, glyphs) if sample else "",
                 _share(sample.disk_used_mib, sample.disk_total_mib, glyphs) if sample else "",
                 " ".join(str(job) for job in node.jobs),
+                plain(", ".join(f"{name}={value}" for name, value in sorted(node.labels.items()))),
                 "; ".join(filter(None, (plain(_withheld(node)), plain(node.message)))),
             ]
         )
         gpus += [_gpu_row(node, gpu, glyphs) for gpu in (sample.gpus if sample else [])]
-    yield from grid(["NODE", "ENGINE", "STATE", "SLOTS", "CPU", "MEMORY", "/dev/shm", "DISK", "JOBS", ""], rows)
+    heads = ["NODE", "ENGINE", "STATE", "SLOTS", "CPU", "MEMORY", "/dev/shm", "DISK", "JOBS", "LABELS", ""]
+    yield from grid(heads, rows)
     if gpus:
         yield Text(end="")
         yield from grid(["GPU", "NAME", "LOAD", "MEMORY", "TEMP", "POWER", "JOBS", "OTHERS"], gpus)
