@@ -93,7 +93,7 @@ async def outlived(fleet: Fleet, scene: Scene, seed: int, jobs: int, faults: int
             assert len(found) == jobs
             for job in found.values():
                 assert job.state is JobState.COMPLETED, (job, await client.verbs(job.id))
-                await told_right(client, job, entries(fleet, job.id), lost_words=LAST_WORDS)
+                await told_right(client, job, entries(fleet, job.id), lambda _: LAST_WORDS)
                 verbs.update(await client.verbs(job.id))
         for name in fleet.names:
             assert not fleet.docker(name, "ps", "-q", "--filter", "label=wyolo.job")

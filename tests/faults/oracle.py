@@ -1,13 +1,13 @@
 """What must be true after every fault: each job in one state, by one attempt at a time, nothing of ours running
 without a row, no line and no epoch missing or told twice."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.engines import proc
 from broker.protocol.api import JobPage, LogChunk
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import FINAL, Attempt, Job, JobState
 from tests.flows.daemon import Client
 
 
@@ -48,15 +48,18 @@ async def sound(client: Client, diaries: Path, job_id: int) -> None:
     await told_right(client, job, diary(diaries / f"{job_id}.diary") or diary(diaries / f"{job.name}.diary"))
 
 
-async def told_right(client: Client, job: Job, entries: list[Entry], *, lost_words: int = 0) -> None:
+async def told_right(
+    client: Client, job: Job, entries: list[Entry], lost_words: Callable[[Attempt], int] = lambda _: 0
+) -> None:
     """`lost_words`: last lines that may be missing of an attempt whose end nobody saw, since whatever was reading them
-    died with it."""
+    died with it, or was out of reach."""
     await _one_story(client, job)
     _one_at_a_time(job, entries)
-    answer = await client.http.get(f"/jobs/{job.id}/attempts")
-    seen = {each["fence"] for each in answer.json() if each.get("exit_code") == 0}
+    answer = (await client.http.get(f"/jobs/{job.id}/attempts")).json()
+    attempts = {attempt.fence: attempt for attempt in map(Attempt.model_validate, answer)}
     for fence in sorted({entry.fence for entry in entries}):
-        await _every_line_once(client, job, fence, entries, 0 if fence in seen else lost_words)
+        lost = 0 if attempts[fence].exit_code == 0 else lost_words(attempts[fence])
+        await _every_line_once(client, job, fence, entries, lost)
     if job.kind == "train":
         await _every_epoch_once(client, job)
 

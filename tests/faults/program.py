@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class Trainer:
         self._diary = Diary(f"{self._name}.diary", self._config["fence"])
 
     def run(self) -> None:
+        if "WYOLO_LEASE" in os.environ:
+            self._fence_itself(Path(os.environ["WYOLO_LEASE"]), float(os.environ["WYOLO_LEASE_S"]))
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self._plan.get("deaf") else self._stop)
         epochs: int = self._config["epochs"] or self._config["args"]["epochs"]
         first = self._last_good() + 1
@@ -112,6 +115,25 @@ class Trainer:
                 return kept["epoch"]
             self._emit("note", text=f"the checkpoint of epoch {kept['epoch']} is damaged")
         return 0
+
+    def _fence_itself(self, lease: Path, seconds: float) -> None:
+        """Begins when the broker has been heard of, and leaves when it was not for two thirds of the lease."""
+        known, heard_at = lease.read_text(), time.monotonic()
+        heard = threading.Event()
+
+        def watch() -> None:
+            nonlocal known, heard_at
+            while True:
+                said = lease.read_text()
+                if said != known:
+                    known, heard_at = said, time.monotonic()
+                    heard.set()
+                if said.startswith("over") or time.monotonic() - heard_at > seconds * 2 / 3:
+                    os._exit(75)
+                time.sleep(seconds / 20)
+
+        threading.Thread(target=watch, daemon=True).start()
+        heard.wait()
 
     def _wait_for(self, path: str) -> None:
         while not Path(path).exists() and not self._stopping:
