@@ -209,7 +209,8 @@ class Fleet:
                 self._bus.publish(Sampled(at=sample.at, sample=sample))
                 lost = [gpu.index for gpu in sample.gpus if gpu.lost]
                 message = f"GPU {', '.join(map(str, lost))} fell off the bus and is set aside" if lost else ""
-                await self._turn(node, NodeState.DEGRADED if lost else NodeState.UP, message)
+                message = message or sample.trouble
+                await self._turn(node, NodeState.DEGRADED if message else NodeState.UP, message)
             self._met[node.settings.name].set()
             await asyncio.sleep(max(0.1, SAMPLE_S - (loop.time() - began)))
 

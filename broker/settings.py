@@ -115,6 +115,27 @@ class NodeSettings(BaseModel):
         default_factory=dict[str, str], description="docker: prefixes of the broker's paths and where the node has them"
     )
 
+    shared: bool | None = Field(
+        default=None,
+        description="docker: whether the node has the jobs' directory; none = where its daemon is on this machine, or "
+        "`path_map` says where it lies there. Else files are copied to and fro",
+    )
+    fetch_minutes: float = Field(
+        default=5.0, gt=0, description="docker, not shared: minutes between two copies of a job's checkpoints"
+    )
+
+    @property
+    def here(self) -> bool:
+        """Its daemon, or itself, runs on this machine."""
+        address = self.url.partition("://")[2].rpartition("@")[2]
+        return self.engine == "local" or self.url.startswith("unix://") or _host(address) in _LOOPBACK
+
+    def shares(self, jobs_dir: Path) -> bool:
+        """What an attempt writes lies in the broker's own jobs' directory."""
+        if self.engine == "local" or self.shared is not None:
+            return self.shared is not False
+        return self.here or any(jobs_dir.is_relative_to(prefix) for prefix in self.path_map)
+
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
         if self.engine == "docker" and self.url.startswith("tcp://") and self.tls is None:
@@ -126,6 +147,15 @@ class NodeSettings(BaseModel):
         if 0 < self.self_fencing_s < SHORTEST_LEASE_S:
             raise ValueError(f"node {self.name}: self_fencing_s must be 0 or at least {SHORTEST_LEASE_S:g}")
         return self
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+def _host(address: str) -> str:
+    """Of host, host:port and host/path."""
+    plain = address.partition("/")[0]
+    return plain if plain.endswith("]") else plain.rpartition(":")[0] or plain
 
 
 class Settings(BaseSettings):

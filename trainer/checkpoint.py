@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from broker.protocol.job import Checkpoint, EndReason
-from broker.protocol.training import CHECKPOINTS_NAME
+from broker.protocol.training import BEST_NAME, CHECKPOINTS_NAME
 from trainer.emit import now, sync_directory
 from trainer.failures import TrainingError
 
 KEPT = 2  # the newest, and the one before should it turn out bad
-BEST_NAME = "best.pt"  # beside them: the best so far, unstripped
 _CHUNK = 1 << 20
 
 

@@ -4,7 +4,10 @@ Nothing here blocks: what takes time is a worker, and a worker only posts messag
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
@@ -14,7 +17,7 @@ from time import monotonic
 from typing import Any, ClassVar, cast
 
 from textual import events, on, work
-from textual.app import App, SystemCommand
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
@@ -70,6 +73,7 @@ class Options:
     theme: str | None = None
     notice: str = ""  # said once, at the start
     address: str = ""  # of the broker, shown until it answers
+    door: Mapping[str, str] = field(default_factory=dict[str, str])  # what tells `wyolo` of this broker
     now: Callable[[], datetime] = _now
     zone: tzinfo | None = None  # None: the machine's
     config_dir: Path = field(default_factory=config_dir)
@@ -180,6 +184,20 @@ class WyoloApp(App[None]):
     def reload(self) -> None:
         """Read everything again; the stream starts anew from there."""
         self._live()
+
+    def leave_for(self, verb: Sequence[str]) -> None:
+        """The terminal is a verb's until that ends. The cockpit stands still meanwhile, and catches up."""
+        try:
+            with self.suspend():
+                command = [sys.executable, "-m", "wyolo_tui", *verb]
+                code = subprocess.run(command, env={**os.environ, **self.options.door}, check=False).returncode
+                if code:
+                    print(f"\nit ended with {code}; Enter goes back to the cockpit", end="", flush=True)
+                    sys.stdin.readline()
+        except SuspendNotSupported:
+            self.say(f"this terminal cannot be handed over: type `wyolo {' '.join(verb)}` in another one", "warning")
+        else:
+            self.refresh(layout=True)
 
     def undo(self) -> None:
         self.acting.undo()
@@ -386,6 +404,7 @@ def run_cockpit(url: str, key: str, *, notice: str = "", unicode: bool = True, t
         return cast(Link, live.BrokerLink(url, key))
 
     address = url.partition("://")[2].rstrip("/") or url
-    app = WyoloApp(connect, Options(unicode=unicode, theme=theme, notice=notice, address=address))
+    door = {"WYOLO_URL": url, "WYOLO_KEY": key}
+    app = WyoloApp(connect, Options(unicode=unicode, theme=theme, notice=notice, address=address, door=door))
     app.run()
     return app.return_code or 0

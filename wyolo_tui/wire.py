@@ -87,6 +87,13 @@ class Wire:
         except httpx.TransportError as error:
             raise BrokerOut(self._out(error)) from error
 
+    def socket(self, path: str) -> tuple[str, dict[str, str]]:
+        """For a WebSocket: its address, and the headers that open it."""
+        headers = {
+            name: self._http.headers[name] for name in ("Authorization", "X-Wyolo-User") if name in self._http.headers
+        }
+        return f"ws{_base(self.url).removeprefix('http')}{path}", headers
+
     async def get(self, model: type[M], path: str, params: Mapping[str, Any] | None = None) -> M:
         return read(model, await self.send("GET", path, params=params, repeatable=True))
 

@@ -27,10 +27,16 @@ class Guard:
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = {name: value for name, value in scope["headers"] if name in {b"authorization", b"content-length"}}
+        if scope["type"] == "websocket":
+            if self._knows(headers.get(b"authorization", b"")) and not self._draining():
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+            return
         if scope["path"] not in OPEN and not self._knows(headers.get(b"authorization", b"")):
             hint = "send `Authorization: Bearer <key>`; the key is in the file `key` of the broker's data directory"
             await problem(ErrorCode.UNAUTHORISED, f"no valid key was sent: {hint}")(scope, receive, send)

@@ -4,11 +4,22 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 GRACE_S = 2  # for answers that are being given when the server ends
+
+
+MESSAGE_BYTES = 1 << 20
+
+
+def _websocket(*arguments: Any, **more: Any) -> asyncio.Protocol:
+    """Brought along by the first who wants one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(*arguments, **more)
 
 
 class Server(uvicorn.Server):
@@ -17,7 +28,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http="httptools",
-                ws="none",
+                ws=_websocket,  # pyright: ignore[reportArgumentType]
+                ws_max_size=MESSAGE_BYTES,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -7,7 +7,7 @@ never decides anything about a job.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from broker.protocol.fleet import HostSample
 
@@ -43,6 +43,7 @@ class Launch:
     config: Path | None = None  # of a training: an engine with a Python of its own starts the trainer by that
     image: str = ""  # of its container; "": the node's own
     network: str = ""  # "": the node's own
+    inputs: Sequence[Path] = ()  # files of the job's earlier attempts that it reads
     tell: Callable[[str], Awaitable[None]] = told_nobody  # what takes time before it starts; raises AttemptGone when
     # nobody wants it any more
 
@@ -121,6 +122,28 @@ class Handle(Protocol):
 
     async def fetch(self, name: str) -> bytes:
         """A file of the attempt's directory. Raises FileNotFoundError."""
+        ...
+
+
+class Shell(Protocol):
+    """A program that a person talks to, beside an attempt. Each raises OSError or EngineUnreachable."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """1 (output) or 2 (errors), and what was said. None at the end."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+    async def resize(self, columns: int, lines: int) -> None: ...
+    async def exit_code(self) -> int: ...
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Enterable(Protocol):
+    """A Handle of an attempt in a place of its own."""
+
+    async def enter(self, argv: Sequence[str], term: str, tty: bool) -> Shell:
+        """Start a program there; without `argv`, a shell. Raises Conflict, EngineUnreachable."""
         ...
 
 

@@ -34,6 +34,8 @@ class Template:
     log_mib: int = 1024  # the daemon keeps twice this of a container's log
     reads: Sequence[Path] = ()  # folders that jobs may read, at their own paths
     path_map: Mapping[str, str] = field(default_factory=dict[str, str])  # prefixes here -> on the node
+    shared: bool = True  # the node has the jobs' directory; else each attempt has a volume there
+    fetch_s: float = 300.0  # between two looks for new checkpoints in it
 
 
 def body(launch: Launch, template: Template) -> dict[str, Any]:
@@ -127,12 +129,21 @@ def _mounts(launch: Launch, template: Template) -> list[dict[str, Any]]:
     """Everything lies where the broker has it. The daemon mounts the shortest paths first.
 
     What the broker itself writes in the attempt's directory is mounted over itself: a mount point can be neither
-    removed nor replaced, so no job can put a link there for the broker to follow.
+    removed nor replaced, so no job can put a link there for the broker to follow. In a volume it writes nothing.
     """
     directory = launch.directory
+    if not template.shared:
+        options = {"NoCopy": True, "Labels": labels(launch.ref, "")}
+        own = {"Type": "volume", "Source": launch.ref.name, "Target": str(directory.parent), "VolumeOptions": options}
+        return [own, *read_only(template)]
     mounts = [_bind(directory.parent, template), _bind(directory, template, writable=True)]
     mounts += [_bind(directory / name, template) for name in (LOG_NAME, TIMES_NAME)]
-    return mounts + [_bind(folder, template) for folder in template.reads]
+    return mounts + read_only(template)
+
+
+def read_only(template: Template) -> list[dict[str, Any]]:
+    """What everything of ours on the node may read."""
+    return [_bind(folder, template) for folder in template.reads]
 
 
 def _bind(path: Path, template: Template, *, writable: bool = False) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from broker.engines import container
 from broker.engines.base import AttemptRef, Exit, Inventory, Launch, Remnant
 from broker.engines.container import BROKER_LABEL, Template
 from broker.engines.docker_attempt import DockerAttempt, other_daemon
 from broker.engines.docker_errors import Refused, is_missing, never_asked, not_started
+from broker.engines.docker_files import Files
 from broker.engines.docker_folder import prepare
 from broker.engines.docker_host import Host
 from broker.engines.docker_link import Link
@@ -57,6 +59,7 @@ class DockerEngine:
         self._log_keep = log_keep_mib * 1024 * 1024
         self._attempts: dict[AttemptRef, DockerAttempt] = {}
         self._starting: set[AttemptRef] = set()
+        self._attaching: WeakValueDictionary[AttemptRef, asyncio.Lock] = WeakValueDictionary()
         self._watching: list[asyncio.Task[None]] = []
         self._removing: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
@@ -98,8 +101,10 @@ class DockerEngine:
             ) from error
         self._starting.add(ref)
         try:
-            await asyncio.to_thread(prepare, launch.directory, self._template.user)
+            await asyncio.to_thread(prepare, launch.directory, self._template.user if self._template.shared else "")
             made = await self._create(launch)
+            if (files := self._files(ref, launch.directory)) is not None:
+                await self._put(files, launch, made)
             await self._start(launch, made)
         except EngineUnreachable as error:
             record.close()
@@ -120,6 +125,11 @@ class DockerEngine:
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
         """Raises AttemptGone, EngineUnreachable: nobody answers, or another daemon does."""
         self._watch()
+        lock = self._attaching.setdefault(ref, asyncio.Lock())
+        async with lock:
+            return await self._attach(ref, directory, engine_ref)
+
+    async def _attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> DockerAttempt:
         if (before := self._attempts.pop(ref, None)) is not None:
             await before.lose(None)
         record = await asyncio.to_thread(RecordFile.open, directory)
@@ -166,6 +176,7 @@ class DockerEngine:
         await asyncio.gather(*self._watching, *self._removing, return_exceptions=True)
         self._watching.clear()
         await self._lose_all(None)
+        await self._usage.close()
         await self._link.close()
         if self._host is not None:
             await self._host.close()
@@ -188,6 +199,21 @@ class DockerEngine:
             if refused.status == 409 and "in use" in refused.message:
                 raise AlreadyLaunched(f"{launch.ref.name} was started before") from refused
             raise not_started(self.node, image, refused) from refused
+
+    def _files(self, ref: AttemptRef, directory: Path) -> Files | None:
+        return None if self._template.shared else Files(self._link, ref, directory)
+
+    async def _put(self, files: Files, launch: Launch, made: str) -> None:
+        try:
+            await files.put(made, launch, self._template.user)
+        except Refused as refused:
+            await self._remove(launch.ref, made)
+            raise not_started(self.node, launch.image or self._template.image, refused) from refused
+        except OSError as error:
+            await self._remove(launch.ref, made)
+            raise EngineError(
+                f"what {launch.ref.name} goes on from cannot be read here ({error}); nothing was started"
+            ) from error
 
     async def _image_of(self, found: Mapping[str, Any] | None) -> str:
         """`name@sha256:...`: the digest that its registry knows it by, else the daemon's own. Raises
@@ -267,6 +293,7 @@ class DockerEngine:
         except Refused as refused:
             _log.info("%s: %s", ref.name, refused)
             return False
+        await self._forget(ref)
         return True
 
     async def _end(self, ref: AttemptRef, made: str) -> None:
@@ -294,6 +321,8 @@ class DockerEngine:
             log_keep=self._log_keep,
             seen_all=seen_all,
             image=record.record.image,
+            files=self._files(ref, directory),
+            fetch_s=self._template.fetch_s,
             on_end=self._has_ended,
             over=over,
         )
@@ -314,8 +343,17 @@ class DockerEngine:
         """What cannot be removed now is met again by `_reap`."""
         try:
             await self._link.remove(made)
+            await self._forget(ref)
         except (Refused, EngineError) as error:
             _log.warning("the container of %s stays for now: %s", ref.name, error)
+
+    async def _forget(self, ref: AttemptRef) -> None:
+        """Its files, which are here or of no use. Raises EngineUnreachable."""
+        if (files := self._files(ref, self._jobs_dir / str(ref.job_id) / str(ref.fence))) is not None:
+            try:
+                await files.forget()
+            except Refused as refused:
+                _log.warning("the volume of %s stays for now: %s", ref.name, refused)
 
     # --- all of them ---
 
@@ -375,8 +413,38 @@ class DockerEngine:
         for ref, each in found.items():
             if each["State"] in _RUNS or ref in self._attempts or ref in self._starting:
                 continue
-            if await asyncio.to_thread(self._is_past, ref):
+            if not await asyncio.to_thread(self._is_past, ref):
+                continue
+            if self._template.shared or await asyncio.to_thread(self._has_all_of, ref):
                 await self._remove(ref, each["Id"])
+            else:
+                await self._take_leave(ref)
+        if not self._template.shared:
+            await self._reap_volumes(found)
+
+    async def _take_leave(self, ref: AttemptRef) -> None:
+        """Of one that was given up while its node was away: its files are brought here, then it goes."""
+        try:
+            await self.attach(ref, self._jobs_dir / str(ref.job_id) / str(ref.fence), "")
+        except EngineError as error:
+            _log.info("%s stays for now: %s", ref.name, error)
+
+    async def _reap_volumes(self, found: Mapping[AttemptRef, Mapping[str, Any]]) -> None:
+        for each in await self._link.volumes(f"{BROKER_LABEL}={self._broker_id}"):
+            ref = container.ref_of(each["Labels"])
+            if ref is None or ref in found or ref in self._attempts or ref in self._starting:
+                continue
+            if await asyncio.to_thread(self._has_all_of, ref):
+                await self._forget(ref)
+
+    def _has_all_of(self, ref: AttemptRef) -> bool:
+        """Its files are here, or its job was removed. Blocking."""
+        directory = self._jobs_dir / str(ref.job_id) / str(ref.fence)
+        record = RecordFile.open(directory) if directory.exists() else None
+        if record is None:
+            return not directory.exists()
+        record.close()
+        return record.record.ended
 
     def _unasked(self, ended: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:
         """Those that `_reap` leaves. Blocking."""

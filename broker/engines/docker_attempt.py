@@ -1,22 +1,27 @@
 """One attempt in a container: its log spooled, its end witnessed and written down, before the container may go."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
 
 from broker.engines.base import AttemptRef, Exit, RawLine
 from broker.engines.container import LOG_NAME
 from broker.engines.docker_errors import Refused
+from broker.engines.docker_files import Files
 from broker.engines.docker_link import Link
 from broker.engines.docker_log import Spool
 from broker.engines.docker_record import RecordFile
+from broker.engines.docker_shell import DockerShell
 from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
 from broker.errors import EngineUnreachable
 
 SILENT_S = 1.0  # of a log whose container has ended, before it is given up
+_log = logging.getLogger(__name__)
 _LOST = 255  # what a daemon says of a container that went down with it
 
 
@@ -34,11 +39,14 @@ class DockerAttempt:
         log_keep: int,
         seen_all: bool,
         image: str = "",
+        files: Files | None = None,
+        fetch_s: float = 0.0,
         on_end: Callable[["DockerAttempt"], None],
         over: Exit | None = None,
     ) -> None:
-        """`seen_all`: contact was never lost since it was started. `on_end`: its end is on disk. `over`: how it ended,
-        where its daemon cannot be asked; the rest of its log is read when it can."""
+        """`seen_all`: contact was never lost since it was started. `files`: where they are not here by themselves, and
+        seconds between two looks for new ones. `on_end`: its end is on disk. `over`: how it ended, where its daemon
+        cannot be asked; the rest of its log is read when it can."""
         self.ref = ref
         self.container = container
         self.image = image
@@ -47,6 +55,8 @@ class DockerAttempt:
         self._record = record
         self._log_keep = log_keep
         self._seen_all = seen_all
+        self._files = files
+        self._fetch_s = fetch_s
         self._on_end = on_end
         self._over = over
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
@@ -124,7 +134,13 @@ class DockerAttempt:
         return await asyncio.shield(self._exit)
 
     async def fetch(self, name: str) -> bytes:
+        if self._files is not None and self.exit is None:
+            return await self._files.read(self.container, name)
         return await asyncio.to_thread(read_plain, self._directory / name)
+
+    async def enter(self, argv: Sequence[str], term: str, tty: bool) -> DockerShell:
+        directory = str(self._directory)
+        return await DockerShell.open(self._link, self.container, argv, directory=directory, term=term, tty=tty)
 
     async def _signal(self, name: str) -> None:
         if self.exit is not None:
@@ -144,12 +160,28 @@ class DockerAttempt:
             waiting.cancel()
 
     async def _story(self, spool: Spool) -> Exit:
-        await spool.run(self._has_ended)
+        keeping = asyncio.create_task(self._keep(self._files), name=f"fetch {self.ref.name}") if self._files else None
+        try:
+            await spool.run(self._has_ended)
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait({keeping})
         exit = self._how(await self._link.inspect(self.container))
+        if self._files is not None:
+            await self._files.bring(self.container, self.image)
         known = self._record.record
         known.ended, known.code, known.oom_killed = True, exit.code, exit.oom_killed
         await asyncio.to_thread(self._record.save, durable=True)
         return exit
+
+    async def _keep(self, files: Files) -> None:
+        while True:
+            await asyncio.sleep(self._fetch_s)
+            try:
+                await files.keep(self.container)
+            except (EngineUnreachable, OSError, TarError) as error:
+                _log.warning("the checkpoints of %s could not be fetched now: %s", self.ref.name, error)
 
     def _settle(self, task: asyncio.Task[Exit]) -> None:
         self._close()

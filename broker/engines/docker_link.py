@@ -4,9 +4,10 @@
 """
 
 import asyncio
+import base64
 import json
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
+from aiodocker.execs import Exec
 
 from broker.engines.docker_errors import Refused, unreachable
 from broker.engines.docker_ssh import Tunnel
@@ -133,12 +135,71 @@ class Link:
             if refused.status != 404 and "already in progress" not in refused.message:
                 raise
 
-    async def volumes(self, label: str) -> list[Mapping[str, Any]]:
+    async def attach_exec(self, id: str, tty: bool) -> Any:
+        """aiodocker's Stream of a program in a container, which is thereby started. Raises Refused."""
+        async with self._asked(SLOW_S) as docker:
+            stream = Exec(docker, id, tty).start(timeout=aiohttp.ClientTimeout(total=None))
+            await stream.__aenter__()
+            return stream
+
+    # --- files ---
+
+    async def put_archive(self, container: str, path: str, archive: AsyncIterator[bytes], size: int) -> None:
+        """A tar of `size` bytes, unpacked in a folder of a container, running or not. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        async with self._asked(None) as docker, asyncio.timeout(SLOW_S) as patience:
+
+            async def pieces() -> AsyncIterator[bytes]:
+                async for piece in archive:
+                    patience.reschedule(loop.time() + SLOW_S)
+                    yield piece
+
+            async with docker.session.put(
+                _url(docker, f"containers/{container}/archive"),
+                params={"path": path},
+                data=pieces(),
+                headers={"Content-Type": "application/x-tar", "Content-Length": str(size)},
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as response:
+                if response.status >= 400:
+                    raise Refused(response.status, await _said(response))
+
+    async def archive(self, container: str, path: str) -> AsyncGenerator[bytes, None]:
+        """A file or folder of a container, as a tar. Raises Refused: there is none."""
+        loop = asyncio.get_running_loop()
+        async with (
+            asyncio.timeout(SLOW_S) as patience,
+            self.stream(f"containers/{container}/archive", {"path": path}, begins_s=SLOW_S) as content,
+        ):
+            async for data in content.iter_any():
+                patience.reschedule(loop.time() + SLOW_S)
+                yield data
+                patience.reschedule(loop.time() + SLOW_S)
+
+    async def stat(self, container: str, path: str) -> Mapping[str, Any] | None:
+        """Of a path in a container: its size, mode and mtime. None when there is none."""
+        async with (
+            self._asked(QUICK_S) as docker,
+            docker.session.head(_url(docker, f"containers/{container}/archive"), params={"path": path}) as response,
+        ):
+            found = response.headers.get("X-Docker-Container-Path-Stat", "")
+            return json.loads(base64.b64decode(found)) if response.status < 400 and found else None
+
+    async def has_volume(self, name: str) -> bool:
+        try:
+            await self.get(f"volumes/{name}")
+        except Refused as refused:
+            if refused.status == 404:
+                return False
+            raise unreachable(self.node, refused) from refused
+        return True
+
+    async def volumes(self, label: str) -> Sequence[Mapping[str, Any]]:
         found = await self._told("volumes", {"filters": json.dumps({"label": [label]})})
-        return found["Volumes"] or []
+        return found["Volumes"] or ()
 
     async def remove_volume(self, name: str) -> None:
-        """True of one that is gone. Raises Refused (409: it is in use)."""
+        """True of one that is gone. Raises Refused (409: a container has it)."""
         try:
             await self._ask("DELETE", f"volumes/{name}", None, None, SLOW_S)
         except Refused as refused:

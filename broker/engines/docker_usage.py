@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
+from broker.engines.docker_probe import Probe
 from broker.errors import EngineUnreachable
 from broker.protocol.fleet import HostSample
 
@@ -22,18 +23,28 @@ class Gauging(Protocol):
 
 
 class Usage:
-    """`gauges`: of the machine that the node is on, where they can be read. `gpus`: UUIDs, where they cannot."""
+    """`gauges`: of the machine that the node is on, where they can be read. `gpus`: UUIDs, where they cannot, and
+    `probe`: what reads them there."""
 
-    def __init__(self, link: Link, gauges: Gauging | None = None, gpus: Sequence[str] = ()) -> None:
+    def __init__(
+        self, link: Link, gauges: Gauging | None = None, gpus: Sequence[str] = (), probe: Probe | None = None
+    ) -> None:
         self._link = link
         self._gauges = gauges
+        self._probe = probe
         self._gpus = tuple(gpus)
         self._cpus, self._memory_mib = 0, 0
         self._before: dict[str, tuple[float, float]] = {}  # container -> CPU seconds, at
 
     @property
     def gpu_uuids(self) -> Sequence[str]:
-        return self._gauges.gpu_uuids if self._gauges is not None else self._gpus
+        if self._gauges is not None:
+            return self._gauges.gpu_uuids
+        return (self._probe.gpu_uuids if self._probe is not None else ()) or self._gpus
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            await self._probe.close()
 
     async def sample(self, containers: Sequence[str]) -> HostSample:
         """Raises EngineUnreachable."""
@@ -46,6 +57,7 @@ class Usage:
         used = dict(zip(containers, stats, strict=True))
         busy = sum(self._cores(each, found) for each, found in used.items())
         self._before = {each: self._before[each] for each in containers if each in self._before}
+        gpus = await self._probe.read() if self._probe is not None else []
         return HostSample(
             node=self._link.node,
             at=datetime.now(UTC),
@@ -53,6 +65,8 @@ class Usage:
             load1=round(busy, 2),
             memory_total_mib=self._memory_mib,
             memory_used_mib=sum(map(_memory_mib, stats)),
+            gpus=gpus,
+            trouble=self._probe.trouble if self._probe is not None else "",
         )
 
     async def _stats(self, container: str) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     GET    /jobs/{id}/events         ?after=&limit= -> list[AuditEntry]
     GET    /jobs/{id}/checkpoints    -> list[Checkpoint]
     GET    /jobs/{id}/files          -> list[FileEntry];  /files/{path} -> the file
+    GET    /jobs/{id}/exec          WebSocket: a terminal in its container (TerminalRequest ... TerminalEnd)
     GET    /nodes, /nodes/{name}     -> list[Node], Node (with history)
     GET    /nodes/{name}/events      ?after=&limit= -> list[AuditEntry]; without `after` the newest
     POST   /nodes/{name}/drain       DrainRequest -> Node            nothing new starts, what runs goes on to its end
@@ -226,3 +227,24 @@ class Version(Lenient):
     version: str
     api: int = 1
     broker_id: str
+
+
+class TerminalSize(Strict):
+    columns: int = Field(ge=1, le=1000)
+    lines: int = Field(ge=1, le=1000)
+
+
+class TerminalRequest(Strict):
+    """What is to be opened in a job's container."""
+
+    argv: list[str] = Field(default_factory=list[str], max_length=4096)  # empty: a shell
+    tty: bool = True  # at a terminal, by which it can be typed to
+    term: str = Field(default="", max_length=64)  # what kind of terminal
+    size: TerminalSize | None = None
+
+
+class TerminalEnd(Lenient):
+    """The last word. `code` where the program ran to its end, else `error`."""
+
+    code: int | None = None
+    error: str = ""

@@ -76,6 +76,7 @@ class HostSample(Lenient):
     disk_total_mib: int = 0
     disk_used_mib: int = 0
     gpus: list[GpuSample] = Field(default_factory=list[GpuSample])
+    trouble: str = ""  # what could not be measured, and why
 
 
 class Node(Lenient):

@@ -16,6 +16,7 @@ CONFIG_NAME = "train.json"  # in the attempt's directory: TrainConfig
 RESULT_NAME = "result.json"  # TrainerResult, the last thing written, fsynced
 EVENTS_NAME = "events.jsonl"
 RUN_NAME = "run"  # Ultralytics' save_dir
+BEST_NAME = "best.pt"  # in the folder of checkpoints: the best so far, unstripped
 CHECKPOINTS_NAME = "checkpoints"
 
 LEASE_ENV = "WYOLO_LEASE"  # where self-fencing is asked for: a file that changes while the broker has contact

@@ -26,7 +26,7 @@ from broker.errors import (
     StaleFence,
 )
 from broker.ledger.records import AttemptUpdate, Change
-from broker.protocol.job import ACTIVE, Attempt, EndReason, Intent, Job, JobState, TrainWork
+from broker.protocol.job import ACTIVE, Attempt, Checkpoint, EndReason, Intent, Job, JobState, TrainWork
 from broker.protocol.training import RESULT_NAME, TrainerResult
 from broker.supervisor import work
 from broker.supervisor.hearing import Hearing
@@ -64,6 +64,11 @@ class Run:
         self.settled = asyncio.Event()  # it is known whether it runs
         self.doing = ""  # what takes time before it starts
         self.over = False  # nothing of it runs, and the ledger's next word about it is its end
+
+    @property
+    def handle(self) -> Handle | None:
+        """None while it is not known whether it runs."""
+        return self._handle
 
     # --- the story ---
 
@@ -213,7 +218,7 @@ class Run:
         """Checkpoints of earlier attempts, newest first, and the batch that one of them resolved."""
         if self.attempt.fence == 1:
             return (), None
-        checkpoints = await self._means.ledger.checkpoints(self.job.id)
+        checkpoints = await self._kept()
         training = work.spec_of(self.job).work
         assert isinstance(training, TrainWork)
         batch: int | None = None
@@ -222,6 +227,16 @@ class Run:
                 if entry.verb == "started" and isinstance(entry.data.get("batch"), int):
                     batch = entry.data["batch"]
         return checkpoints, batch
+
+    async def _kept(self) -> list[Checkpoint]:
+        """Newest first. What was never fetched from a node that shares no files with us is lost with that node."""
+        found = await self._means.ledger.checkpoints(self.job.id)
+        jobs = Path(self.attempt.directory).parent.parent
+        far = {node.name for node in self._means.settings.nodes if not node.shares(jobs)}
+        if not far:
+            return found
+        there = {each.fence for each in await self._means.ledger.attempts(self.job.id) if each.node in far}
+        return await asyncio.to_thread(work.present, found, there)
 
     async def _hear_out(self, handle: Handle, ended: "asyncio.Future[Exit]") -> None:
         """Everything it says, until it has ended and all was read."""
@@ -296,7 +311,7 @@ class Run:
     async def _decide(self, exit: Exit, result: TrainerResult | None, lost: str = "") -> None:
         if self._heeded and self._intent is None:  # it may have ended between the wish and our hearing of it
             self._intent = (await self._means.ledger.job(self.job.id)).intent
-        kept = await self._means.ledger.checkpoints(self.job.id) if self.job.kind == "train" else []
+        kept = await self._kept() if self.job.kind == "train" else []
         settings = self._means.settings
         ending = Ending(
             job_id=self.job.id,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from broker.bus import Bus
-from broker.engines.base import AttemptRef, Engine
+from broker.engines.base import AttemptRef, Engine, Handle
 from broker.errors import BrokerError, Conflict
 from broker.ledger.ledger import Ledger
 from broker.protocol.event import Progressed
@@ -79,6 +79,11 @@ class Supervisor:
         """The newest progress of a running training."""
         run = self._runs.get(job_id)
         return None if run is None else run.hearing.progress
+
+    def handle(self, job_id: int) -> Handle | None:
+        """Of what runs now; None where there is none, or it is out of reach."""
+        run = self._runs.get(job_id)
+        return None if run is None else run.handle
 
     def doing(self, job_id: int) -> str:
         """What takes time before an attempt starts, such as the pull of its image; '' for nothing."""

@@ -1,7 +1,7 @@
 """From a job to what its engine launches: a trainer told by `train.json`, or the command as it was given."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -9,9 +9,10 @@ from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
 from broker.protocol.job import Attempt, Checkpoint, CommandWork, Job, JobSpec, TrainWork
-from broker.protocol.training import CONFIG_NAME, TrainConfig
+from broker.protocol.training import BEST_NAME, CONFIG_NAME, TrainConfig
 from broker.settings import Settings
 
+_CANDIDATES = 3  # checkpoints that a trainer may choose from, should the newest turn out bad
 TrainerArgv = Callable[[Path], Sequence[str]]
 
 
@@ -105,7 +106,20 @@ def prepare(
         path,
         image=wanted.image or "",
         network=wanted.network or "",
+        inputs=_inputs(config.resume) if config is not None else (),
     )
+
+
+def present(found: Sequence[Checkpoint], there: Collection[int]) -> list[Checkpoint]:
+    """Without those of the attempts `there` whose files never came here. Blocking."""
+    return [each for each in found if each.attempt not in there or Path(each.path).is_file()]
+
+
+def _inputs(resume: Sequence[Checkpoint]) -> list[Path]:
+    """The newest checkpoints that are here, each with the best beside it. Blocking."""
+    here = [Path(each.path) for each in resume if Path(each.path).is_file()][:_CANDIDATES]
+    best = [path.with_name(BEST_NAME) for path in here]
+    return list(dict.fromkeys([*here, *(path for path in best if path.is_file())]))
 
 
 def spec_of(job: Job) -> JobSpec:

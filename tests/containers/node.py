@@ -3,13 +3,14 @@
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from broker.engines.base import AttemptRef, Exit, Launch
 from broker.engines.container import Template
 from broker.engines.docker import DockerEngine
 from broker.engines.docker_attempt import DockerAttempt
 from broker.engines.docker_link import Link
+from broker.engines.docker_probe import Probe
 from broker.engines.docker_usage import Usage
 from tests.containers.dockerd import IMAGE, Dockerd
 
@@ -17,8 +18,18 @@ from tests.containers.dockerd import IMAGE, Dockerd
 class Node:
     """`renew` is what another broker on the same directory sees."""
 
-    def __init__(self, dockerd: Dockerd, jobs: Path, link: Callable[[], Link] | None = None, **template: Any) -> None:
+    def __init__(
+        self,
+        dockerd: Dockerd,
+        jobs: Path,
+        link: Callable[[], Link] | None = None,
+        *,
+        probed: Literal["all"] | Sequence[str] = (),
+        **template: Any,
+    ) -> None:
+        """`probed`: GPUs that a probe there measures."""
         self.dockerd = dockerd
+        self._probed = probed
         self.jobs = jobs
         self._link = link or (lambda: Link("box", dockerd.url))
         self.broker_id = secrets.token_hex(8)
@@ -61,7 +72,9 @@ class Node:
 
     def _engine(self) -> DockerEngine:
         link = self._link()
-        return DockerEngine(self.broker_id, link, Template(**self._template), jobs_dir=self.jobs, usage=Usage(link))
+        template = Template(**self._template)
+        probe = Probe(link, self.broker_id, template, self._probed) if self._probed else None
+        return DockerEngine(self.broker_id, link, template, jobs_dir=self.jobs, usage=Usage(link, probe=probe))
 
 
 async def said(attempt: DockerAttempt, offset: int = 0) -> list[str]:

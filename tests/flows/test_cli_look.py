@@ -124,3 +124,15 @@ async def test_a_wrong_key_is_called_so(shared_daemon: Daemon, broker: Client, t
     assert "WYOLO_KEY" in (await stranger("jobs", expect=3)).err
     known = Wyolo(tmp_path / "none", tmp_path, {"WYOLO_URL": shared_daemon.url, "WYOLO_KEY": shared_daemon.key})
     await known("jobs")
+
+
+async def test_exec_runs_beside_a_local_job_in_its_directory(wyolo: Wyolo, broker: Client, tmp_path: Path) -> None:
+    job = await broker.lasting(name="beside", work={"env": {"SEED": "3"}})
+    script = 'pwd; echo "gpus[$CUDA_VISIBLE_DEVICES] $SEED"; exit 5'
+    there, said = (await wyolo("exec", "beside", "--", "sh", "-c", script, expect=5)).out.splitlines()
+    assert (Path(there).parts[-2:], said) == ((str(job.id), "1"), "gpus[] 3")
+    assert "needs a terminal" in (await wyolo("exec", "beside", expect=2)).err
+    assert "nothing: " in (await wyolo("exec", "beside", "--", "/nothing", expect=127)).err
+    await broker.verb(job.id, "kill")
+    await broker.reaches(job.id)
+    assert "nothing of it runs" in (await wyolo("exec", "beside", "--", "true", expect=2)).err

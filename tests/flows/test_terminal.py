@@ -69,3 +69,15 @@ async def test_a_small_terminal_shows_the_table_and_its_keys(broker: Client, sma
     assert max(map(len, screen.splitlines())) <= 80
     small.type("/state:completed", "Enter")  # in one go: none of it may be taken for a key
     until_sync(lambda: "windfall" not in small.screen, what="the filter to hide it")
+
+
+async def test_a_shell_opens_beside_a_local_job_and_the_cockpit_is_back_after_it(
+    broker: Client, wide: Terminal
+) -> None:
+    job = await broker.lasting(name="barn")
+    wide.shows("barn", "running")
+    wide.type("E")
+    until_sync(lambda: "? help" not in wide.screen, what="the shell")
+    wide.type("pwd; echo gpu[$CUDA_VISIBLE_DEVICES]; exit", "Enter")
+    wide.shows("barn", "? help")
+    assert (await broker.job(job.id)).state == "running"

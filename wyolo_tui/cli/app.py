@@ -13,7 +13,7 @@ from wyolo_tui.cli.verb import DataDir, Url
 
 VERBS = {
     "Make": ("submit", "run", "rerun", "edit"),
-    "Look": ("jobs", "show", "logs", "metrics", "events", "files", "nodes", "wait"),
+    "Look": ("jobs", "show", "logs", "metrics", "events", "files", "nodes", "exec", "wait"),
     "Control": ("stop", "kill", "resume", "hold", "release", "priority", "move", "preempt", "resolve", "rm"),
     "Nodes": ("node",),
     "Sandboxes": ("sandbox", "images"),

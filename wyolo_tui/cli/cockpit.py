@@ -46,7 +46,13 @@ async def open_cockpit(
     from wyolo_tui.app import Options, WyoloApp
 
     plain = not unicode or (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    options = Options(unicode=not plain, theme=theme, notice=notice, address=urlsplit(where.url).netloc)
+    options = Options(
+        unicode=not plain,
+        theme=theme,
+        notice=notice,
+        address=urlsplit(where.url).netloc,
+        door={"WYOLO_URL": where.url, "WYOLO_KEY": where.key},
+    )
 
     async def connect() -> "Link":
         from wyolo_tui.live import BrokerLink

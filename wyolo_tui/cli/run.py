@@ -74,18 +74,19 @@ async def command(
     return Exit.OK
 
 
+def _folder(folder: Path) -> str:
+    """Raises BadUse."""
+    if not folder.is_dir():
+        raise BadUse(f"there is no folder {folder.absolute()}")
+    return str(folder.absolute())
+
+
 def _resources(**wanted: Any) -> Resources:
     try:
         return Resources(**wanted)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         raise BadUse(f"--{wrong['loc'][0]} {wrong['input']}: no such name can be", "see wyolo run --help") from None
-
-
-def _folder(path: Path) -> str:
-    if not path.is_dir():
-        raise BadUse(f"there is no folder {path.absolute()}")
-    return str(path.absolute())
 
 
 def _environment(given: list[str], path: bool) -> dict[str, str]:

@@ -33,11 +33,12 @@ _PLACE = [
 ]
 
 
-Verb = Callable[..., Coroutine[Any, Any, Exit | None]]
+Verb = Callable[..., Coroutine[Any, Any, Exit | int | None]]
 
 
 def verb(function: Verb) -> Callable[..., None]:
-    """`async def command(cli: Session, *, ...) -> Exit | None` as a Typer command with --json, --url and --data-dir."""
+    """`async def command(cli: Session, *, ...)`, which returns its exit code or None, as a Typer command with --json,
+    --url and --data-dir."""
     return _command(function, [_JSON, *_PLACE])
 
 
@@ -61,7 +62,7 @@ def _command(function: Verb, common: list[inspect.Parameter]) -> Callable[..., N
     return command
 
 
-def run(session: Session, work: Coroutine[Any, Any, Exit | None]) -> Exit:
+def run(session: Session, work: Coroutine[Any, Any, Exit | int | None]) -> int:
     """The exit code of it; what went wrong has been said."""
     try:
         return asyncio.run(work) or Exit.OK

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from broker.protocol.job import WAITING, Job, JobState, Priority
+from broker.protocol.job import ACTIVE, WAITING, Job, JobState, Priority
 from wyolo_tui.commands import JOB_VERBS, Command
 from wyolo_tui.export import FORMATS, write
 from wyolo_tui.verbs import neighbours, next_priority, queue_of, split
@@ -169,7 +169,13 @@ class JobKeys:
         self.cockpit.say("no MLflow server is connected to this broker")
 
     def action_shell(self) -> None:
-        self.cockpit.say("this job's engine runs plain processes: there is no container to open a shell in")
+        job = self.table.current
+        if job is None:
+            return
+        if job.state not in ACTIVE:
+            self.cockpit.say(f"#{job.id} is {job.state}: nothing of it runs to open a shell in", "warning")
+            return
+        self.cockpit.leave_for(["exec", str(job.id)])
 
     # --- the table ---
 
