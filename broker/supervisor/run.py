@@ -402,9 +402,12 @@ class Run:
             await self._decide(Exit(None), None, lost=f"{by or 'someone'} says that it is gone")
 
     def _self_fencing_s(self) -> float:
-        """As the operator wants it on its node."""
-        nodes = self._means.settings.nodes if self.job.kind == "train" else ()
-        return next((node.self_fencing_s for node in nodes if node.name == self.attempt.node), 0.0)
+        """As the operator wants it on its node; the lease is a file, which both sides must see."""
+        settings = self._means.settings
+        for node in settings.nodes if self.job.kind == "train" else ():
+            if node.name == self.attempt.node and node.shares(settings.data_dir / "jobs"):
+                return node.self_fencing_s
+        return 0.0
 
     async def _grace_s(self, intent: Intent) -> float:
         """As asked with the newest wish, else the setting."""
