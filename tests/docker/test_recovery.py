@@ -36,8 +36,6 @@ async def test_a_killed_sandboxs_training_goes_on_in_another(fleet: Fleet) -> No
     try:
         async with broker.start().client() as client:
             job = await train(client, epochs=60)
-            command = await client.shell("echo begun; while :; do sleep 0.1; done")
-            await client.says(command.id, "begun")
             assert (await reaches_epoch(client, job.id, 3)).node == "dind_api"
 
             fleet.host.docker("kill", "dind_api")
@@ -45,9 +43,6 @@ async def test_a_killed_sandboxs_training_goes_on_in_another(fleet: Fleet) -> No
             await until(again.exists, 60, "a second attempt")
             first, second = lived(broker, job.id, 1), lived(broker, job.id, 2)
             assert 0 < second[0] - first[-1] < 100 * (KILLED_TO_RUNNING_S + SLACK_S)
-            moved = await client.reaches(command.id, JobState.RUNNING, timeout=60)
-            assert (moved.node, moved.fence) == ("dind_media", 2)
-            await client.verb(command.id, "kill")
 
             fleet.host.docker("start", "dind_api")
             done = await client.reaches(job.id, timeout=60)
