@@ -171,7 +171,7 @@ def _clocks(broker: _Broker, node: str, rounds: int) -> list[float]:
 async def _bare_clocks(fleet: Fleet, node: NodeSettings) -> list[float]:
     latencies: list[float] = []
     link = Link(node.name, node.url, node.tls)
-    form = template(node, Settings.model_validate({"data_dir": fleet.home.data_dir}))
+    form = template(node, Settings.model_validate({"data_dir": fleet.home.data_dir}), fleet.home.jobs)
     try:
         await link.root()
         for round in range(ROUNDS):
