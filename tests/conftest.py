@@ -1,8 +1,12 @@
-"""Which tests share a worker: those that share a daemon, or a training."""
+"""Which tests share a worker: those that share a daemon, or a training. And Ctrl-C reaches what they start."""
 
+import signal
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, and so of all that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BY_FOLDER = ("tests/containers/", "tests/docker/", "tests/gpu/")
 BY_FILE = ("tests/train/",)
