@@ -109,7 +109,8 @@ async def test_what_ended_while_no_broker_looked_is_brought_before_it_goes(far: 
     until_sync(lambda: far.dockerd.docker("inspect", "-f", "{{.State.Status}}", launch.ref.name) == "exited")
     (launch.directory.parent / "2").mkdir()  # another attempt has taken its place
     await far.renew()
-    await far.engine.inventory()
+    assert (await far.engine.inventory()).ended == (launch.ref,)  # so the supervisor takes leave of it
+    await (await far.engine.attach(launch.ref, launch.directory, "")).wait()
     await gone(far)
     assert (launch.directory / "file").read_text() == "kept\n"
 
