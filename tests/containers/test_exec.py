@@ -81,7 +81,8 @@ async def test_a_shell_has_a_terminal_which_is_given_back_whatever_happens(
     running: tuple[Daemon, int], tmp_path: Path, end: str
 ) -> None:
     daemon, job_id = running
-    told = f"{' '.join(WYOLO)} exec {job_id}; code=$?; echo; echo ended $code; stty -a | grep -o -e '-*icanon' -e '-*echo ' ; sleep 99"
+    shell = f"{' '.join(WYOLO)} exec {job_id}; code=$?; echo; echo ended $code"
+    told = f"{shell}; stty -a | grep -o -e '-*icanon' -e '-*echo '; sleep 99"
     env = broker_environment(WYOLO_DATA_DIR=str(daemon.data_dir), HOME=str(tmp_path))
     with Terminal(["sh", "-c", told], 93, 31, tmp_path, env) as terminal:
         terminal.shows("$")
