@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.engines import proc
+from broker.engines import proc, shim_process
 from broker.engines.plain import read_plain
 from broker.engines.proc import Identity
 
 PID_NAME = "pid"  # a line each: the shim's "<pid> <start time> <boot id>", the job's "<pid> <start time>"; or TOMBSTONE
 EXIT_NAME = "exit"  # the exit code in decimal
 LOG_NAME = "output.log"
-TOMBSTONE = "never\n"  # the attempt was given up before it started, and can never start
+TOMBSTONE = shim_process.TOMBSTONE.decode()  # the attempt was given up before it started, and can never start
 
 
 @dataclass(frozen=True, slots=True)
