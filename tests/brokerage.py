@@ -18,7 +18,7 @@ from broker.bus import Bus
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Inventory
 from broker.engines.local import LocalEngine
-from broker.errors import EngineUnreachable
+from broker.errors import Conflict, EngineUnreachable
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
 from broker.protocol.fleet import HostSample
@@ -131,7 +131,8 @@ class Broker:
         self.engine.away = False
         while active := await self.ledger.active():  # what is killed makes room for what waits
             for each in active:
-                await self.want(each.job.id, Intent.KILL)
+                with suppress(Conflict):  # it has just ended by itself
+                    await self.want(each.job.id, Intent.KILL)
             for each in active:
                 await self.ended(each.job.id)
 
