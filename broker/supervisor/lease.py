@@ -14,9 +14,7 @@ from pathlib import Path
 
 from broker.engines.base import Engine
 from broker.errors import EngineUnreachable
-from broker.protocol.job import Attempt, Job
 from broker.protocol.training import LEASE_ENV, LEASE_OVER, LEASE_S_ENV
-from broker.settings import Settings
 
 MARGIN_S = 2.0  # for what is late on its way: a touch to the trainer, its end to us
 _TOUCHES = 10  # in the time of a lease
@@ -27,14 +25,6 @@ _log = logging.getLogger(__name__)
 def path_of(directory: Path) -> Path:
     """Of the attempt with this directory."""
     return directory.with_name(f"{directory.name}.lease")
-
-
-def wanted_s(settings: Settings, job: Job, attempt: Attempt) -> float:
-    """As the operator wants it on the attempt's node, 0 for none. It is a file, which both sides must see."""
-    for node in settings.nodes if job.kind == "train" else ():
-        if node.name == attempt.node and node.shares(settings.data_dir / "jobs"):
-            return node.self_fencing_s
-    return 0.0
 
 
 class Lease:

@@ -10,10 +10,11 @@ from typing import Any
 from broker.engines.base import AttemptRef, Exit, Handle
 from broker.errors import AttemptGone, Conflict, EngineError, EngineUnreachable, LedgerFull, NotFound, StaleFence
 from broker.protocol.job import ACTIVE, Attempt, Intent, Job, JobState
+from broker.settings import Settings
 from broker.supervisor.closing import Closing
 from broker.supervisor.hearing import Hearing
 from broker.supervisor.launching import Launching
-from broker.supervisor.lease import Lease, wanted_s
+from broker.supervisor.lease import Lease
 from broker.supervisor.means import Means
 from broker.supervisor.standing import Standing
 
@@ -37,7 +38,7 @@ class Run:
         self.attempt = attempt
         self.hearing = Hearing(means, job, attempt)
         self._standing = Standing(means, job, attempt, job.intent if adopted else None)
-        self._lease = Lease(Path(attempt.directory), wanted_s(means.settings, job, attempt))
+        self._lease = Lease(Path(attempt.directory), _self_fencing_s(means.settings, job, attempt))
         if adopted:
             self._lease.find()
         self._launching = Launching(means, self._standing, self._lease)
@@ -219,3 +220,11 @@ class Run:
         except LedgerFull as error:
             _log.warning("%s: %s", self.ref.name, error)
             return True
+
+
+def _self_fencing_s(settings: Settings, job: Job, attempt: Attempt) -> float:
+    """As the operator wants it on the attempt's node; the lease is a file, which both sides must see."""
+    for node in settings.nodes if job.kind == "train" else ():
+        if node.name == attempt.node and node.shares(settings.data_dir / "jobs"):
+            return node.self_fencing_s
+    return 0.0
