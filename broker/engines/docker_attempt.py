@@ -138,9 +138,11 @@ class DockerAttempt:
             return await self._files.read(self.container, name)
         return await asyncio.to_thread(read_plain, self._directory / name)
 
-    async def enter(self, argv: Sequence[str], term: str, tty: bool) -> DockerShell:
+    async def enter(self, argv: Sequence[str], term: str, tty: bool, hears: bool) -> DockerShell:
         directory = str(self._directory)
-        return await DockerShell.open(self._link, self.container, argv, directory=directory, term=term, tty=tty)
+        return await DockerShell.open(
+            self._link, self.container, argv, directory=directory, term=term, tty=tty, hears=hears
+        )
 
     async def _signal(self, name: str) -> None:
         if self.exit is not None:
