@@ -36,7 +36,8 @@ Minimal().run()
 """
 COCKPIT = """
 import asyncio
-from wyolo_tui.app import Options, WyoloApp
+from wyolo_tui.app import WyoloApp
+from wyolo_tui.options import Options
 async def connect():
     await asyncio.Event().wait()
 WyoloApp(connect, Options(address="painted")).run()

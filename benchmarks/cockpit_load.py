@@ -15,8 +15,9 @@ from broker.protocol.api import JobPage, LogChunk, LogLine, MetricTable
 from broker.protocol.event import FOLLOWER_EVENT, AuditEntry, FollowerEvent, JobChanged, Progressed, QueueChanged
 from broker.protocol.fleet import Node
 from broker.protocol.job import Job, JobState, Priority
-from wyolo_tui.app import Options, WyoloApp
+from wyolo_tui.app import WyoloApp
 from wyolo_tui.feed import LinkUp
+from wyolo_tui.options import Options
 from wyolo_tui.screens import jobs as jobs_screen
 from wyolo_tui.widgets.jobs_table import JobsTable
 

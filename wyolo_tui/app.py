@@ -3,17 +3,14 @@
 Nothing here blocks: what takes time is a worker, and a worker only posts messages.
 """
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any, ClassVar, cast
 
 from textual import events, on, work
@@ -23,33 +20,28 @@ from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
 from textual.worker import Worker
 
-from broker.protocol.event import FollowerEvent, Resync
 from broker.protocol.job import Job, JobState
 from wyolo_tui.acting import Acting
 from wyolo_tui.board import Board, Change, Trail, fold, more
 from wyolo_tui.collecting import Collector
 from wyolo_tui.commands import ENTRIES, Entry, parse
-from wyolo_tui.keymap import BY_ID, config_dir, printed, read_keymap
+from wyolo_tui.keymap import BY_ID, printed, read_keymap
 from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, SnapshotRead
 from wyolo_tui.node_acting import NodeActing
+from wyolo_tui.options import Options
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
-from wyolo_tui.snapshot import problem_text, read_snapshot
+from wyolo_tui.snapshot import problem_text
 from wyolo_tui.themes import NAMES, THEMES, Palette
+from wyolo_tui.tracking import track
 from wyolo_tui.widgets.bars import LinkState
 
-TICK_S = 0.25  # the screens hear of what came at most four times a second
-RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 TOASTS_AT_ONCE = 3
 MANY_JOBS = 1_000
 COLLECT_S = 1.0
 KEPT_THEMES = frozenset({"textual-dark", "textual-light"})  # Textual falls back on these
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _screen(number: int) -> Screen[Any]:
@@ -65,18 +57,6 @@ def _screen(number: int) -> Screen[Any]:
     from wyolo_tui.screens.soon import SoonScreen
 
     return SoonScreen(number)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    unicode: bool = True
-    theme: str | None = None
-    notice: str = ""  # said once, at the start
-    address: str = ""  # of the broker, shown until it answers
-    door: Mapping[str, str] = field(default_factory=dict[str, str])  # what tells `wyolo` of this broker
-    now: Callable[[], datetime] = _now
-    zone: tzinfo | None = None  # None: the machine's
-    config_dir: Path = field(default_factory=config_dir)
 
 
 class WyoloApp(App[None]):
@@ -232,75 +212,10 @@ class WyoloApp(App[None]):
 
     @work(exclusive=True, group="live")
     async def _live(self) -> None:
-        """Snapshot, then events; again from the start after a resync or a lost connection. Ends with the app."""
+        """Ends with the app."""
         if self.link is None:
             self.link = await self._connect()
-        link = self.link
-        from wyolo_tui.unanswered import ProblemError, Unanswered
-
-        failures = 0
-        while True:
-            try:
-                board = await read_snapshot(link, first=failures == 0 and not self.board.loaded, said=self._said_board)
-                failures = 0
-                self.post_message(SnapshotRead(board))
-                await self._follow(link, board.seq)
-            except ProblemError as error:
-                if error.problem.status < 500:
-                    self.post_message(LinkWent(problem_text(error), 0.0, for_good=True))
-                    return
-                failures = await self._wait(problem_text(error), failures)
-            except Unanswered as error:
-                failures = await self._wait(str(error), failures)
-
-    def _said_board(self, board: Board) -> None:
-        self.post_message(SnapshotRead(board))
-
-    async def _wait(self, why: str, failures: int) -> int:
-        wait_s = RETRY_S[min(failures, len(RETRY_S) - 1)]
-        self.post_message(LinkWent(why, wait_s))
-        await asyncio.sleep(wait_s)
-        return failures + 1
-
-    async def _follow(self, link: Link, seq: int) -> None:
-        """Until what is held must be read again. What comes within a tick is told together."""
-        from wyolo_tui.feed import LinkDown, LinkUp
-
-        pending: list[FollowerEvent] = []
-        timer: asyncio.TimerHandle | None = None
-        told = 0.0
-        was_up = False
-
-        def tell() -> None:
-            nonlocal timer, told
-            timer, told = None, monotonic()
-            if pending:
-                self.post_message(EventsCame(list(pending)))
-                pending.clear()
-
-        try:
-            async with aclosing(link.follow(seq)) as items:
-                async for item in items:
-                    if isinstance(item, LinkUp):
-                        if was_up:
-                            return  # what was missed meanwhile and is not in the ledger: read it again
-                        was_up = True
-                        self.post_message(LinkCame())
-                    elif isinstance(item, LinkDown):
-                        tell()
-                        was_up = True
-                        self.post_message(LinkWent(item.why, item.retry_s))
-                    elif isinstance(item, Resync):
-                        return
-                    else:
-                        pending.append(item)
-                        if timer is None:
-                            wait_s = max(0.0, told + TICK_S - monotonic())
-                            timer = asyncio.get_running_loop().call_later(wait_s, tell)
-        finally:
-            if timer is not None:
-                timer.cancel()
-            tell()
+        await track(self.link, self.post_message, lambda: self.board.loaded)
 
     @on(SnapshotRead)
     def _snapshot_read(self, message: SnapshotRead) -> None:
@@ -394,17 +309,3 @@ class WyoloApp(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, Page):
                 screen.retheme()
-
-
-def run_cockpit(url: str, key: str, *, notice: str = "", unicode: bool = True, theme: str | None = None) -> int:
-    """The whole screen, until a person leaves it; 0."""
-
-    async def connect() -> Link:
-        live = await asyncio.to_thread(__import__, "wyolo_tui.live", fromlist=["BrokerLink"])
-        return cast(Link, live.BrokerLink(url, key))
-
-    address = url.partition("://")[2].rstrip("/") or url
-    door = {"WYOLO_URL": url, "WYOLO_KEY": key}
-    app = WyoloApp(connect, Options(unicode=unicode, theme=theme, notice=notice, address=address, door=door))
-    app.run()
-    return app.return_code or 0

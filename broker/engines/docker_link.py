@@ -83,7 +83,11 @@ class Link:
         return info
 
     async def ping(self) -> None:
-        await self._told("version")
+        """The cheapest question: for `version` and `info` a daemon starts programs."""
+        try:
+            await self._ask("HEAD", "_ping", None, None, QUICK_S)
+        except Refused as refused:
+            raise unreachable(self.node, refused) from refused
 
     async def contact(self) -> None:
         """It has answered a moment ago, or does so now. One question for all who want to know."""

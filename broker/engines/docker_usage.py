@@ -11,6 +11,7 @@ from broker.engines.docker_probe import Probe
 from broker.errors import EngineUnreachable
 from broker.protocol.fleet import HostSample
 
+INFO_S = 60.0  # between looks at what the node has
 _MIB = 1024 * 1024
 
 
@@ -34,6 +35,7 @@ class Usage:
         self._probe = probe
         self._gpus = tuple(gpus)
         self._cpus, self._memory_mib = 0, 0
+        self._informed_at = float("-inf")
         self._before: dict[str, tuple[float, float]] = {}  # container -> CPU seconds, at
 
     @property
@@ -51,8 +53,7 @@ class Usage:
         if self._gauges is not None:
             await self._link.ping()
             return await self._gauges.sample()
-        info = await self._link.info()
-        self._cpus, self._memory_mib = int(info["NCPU"]), int(info["MemTotal"]) // _MIB
+        await self._inform()
         stats = await asyncio.gather(*(self._stats(each) for each in containers))
         used = dict(zip(containers, stats, strict=True))
         busy = sum(self._cores(each, found) for each, found in used.items())
@@ -68,6 +69,14 @@ class Usage:
             gpus=gpus,
             trouble=self._probe.trouble if self._probe is not None else "",
         )
+
+    async def _inform(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._informed_at < INFO_S:
+            return await self._link.ping()
+        info = await self._link.info()
+        self._cpus, self._memory_mib = int(info["NCPU"]), int(info["MemTotal"]) // _MIB
+        self._informed_at = now
 
     async def _stats(self, container: str) -> Mapping[str, Any]:
         """Empty of one that has just ended, or is slow to tell."""

@@ -37,9 +37,6 @@ def advance(tx: Transaction, change: Change) -> Job:
     columns = _columns(change, before, tx.now)
     fence: int = columns.get("fence", before.fence)
     after = _update(tx.db, change.job_id, columns)
-    if after.state is not before.state:
-        tx.count(before.state, -1)
-        tx.count(after.state, 1)
     if change.spec is not None:
         tx.words.append(("delete", before.id, before.words))
         tx.words.append((None, after.id, words_of_job(after)))
@@ -67,7 +64,6 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
         _add_outbox(tx.db, "dequeue", job)
     tx.db.execute("DELETE FROM events WHERE job_id = ?", (job_id,))
     tx.db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-    tx.count(job.state, -1)
     tx.words.append(("delete", job_id, words_of_job(job)))
     tx.seq += 1
     data = encoded({"name": job.name})

@@ -114,9 +114,6 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
         "INSERT INTO outbox (op, job_id, priority, rank) VALUES ('enqueue', ?, ?, ?)",
         [(i, job.priority, float(i)) for i, job in enumerate(jobs, first_id) if job.state is JobState.QUEUED],
     )
-    for state in (JobState.QUEUED, JobState.HELD):
-        if n := sum(job.state is state for job in jobs):
-            tx.count(state, n)
     tx.words += [(None, job_id, job.words) for job_id, job in enumerate(jobs, first_id)]
     tx.job_id += len(jobs)
     tx.seq += len(jobs)

@@ -1,6 +1,7 @@
 """The one thread that writes: it commits what has queued up as a group, with one fsync, and then answers.
 
-Each piece of work runs in its own SAVEPOINT, so that one which fails takes nothing of the others with it.
+A piece of work that fails takes nothing of the others with it. Most that fail have written nothing yet; if one has,
+its group begins again, each piece in a SAVEPOINT of its own: so work may be done twice, and holds no state.
 """
 
 import asyncio
@@ -21,7 +22,6 @@ from broker.ledger.following import followed
 from broker.ledger.rows import micros
 from broker.ledger.wal import Wal
 from broker.protocol.event import FollowerEvent
-from broker.protocol.job import JobState
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,10 +52,6 @@ class Transaction:
         else:
             self.untold = True
 
-    def count(self, state: JobState, n: int) -> None:
-        """So many jobs more (or less) are in this state."""
-        self.db.execute("UPDATE counts SET n = n + ? WHERE state = ?", (n, state))
-
     def mark(self) -> Mark:
         return self.seq, self.job_id, len(self.events), len(self.words)
 
@@ -83,6 +79,10 @@ class _Outcome:
     future: "asyncio.Future[Any]"
     value: Any = None
     error: BaseException | None = None
+
+
+class _HalfDone(Exception):
+    """A piece of work failed after it had written something."""
 
 
 class Writer:
@@ -195,34 +195,54 @@ class Writer:
         """Everything in one transaction. Raises sqlite3.Error when nothing of the group was written."""
         if not group:
             return []
-        outcomes: list[_Outcome] = []
         before = self._tx.mark()
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            for item in group:
-                outcomes.append(self._perform(item))  # noqa: PERF401 (one that fails must leave those before it known)
-            self._tx.index_words()
-            self._db.execute("COMMIT")
+            try:
+                outcomes = self._transact(group, self._perform)
+            except _HalfDone:
+                self._undo(before)
+                outcomes = self._transact(group, self._perform_apart)
         except sqlite3.Error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._tx.back_to(before)
+            self._undo(before)
             raise
         return outcomes
 
+    def _transact(self, group: Sequence[_Item], perform: Callable[[_Item], _Outcome]) -> list[_Outcome]:
+        self._db.execute("BEGIN IMMEDIATE")
+        outcomes = [perform(item) for item in group]
+        self._tx.index_words()
+        self._db.execute("COMMIT")
+        return outcomes
+
+    def _undo(self, before: Mark) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._tx.back_to(before)
+
     def _perform(self, item: _Item) -> _Outcome:
-        before = self._tx.mark()
+        """Raises _HalfDone, and sqlite3.Error when SQLite has ended the whole transaction or the disk is full."""
+        before, written = self._tx.mark(), self._db.total_changes
         self._tx.now = micros(self._clock())
-        self._db.execute("SAVEPOINT item")
         try:
-            outcome = _Outcome(item.future, item.work(self._tx))
+            return _Outcome(item.future, item.work(self._tx))
         except Exception as error:
             # Whatever it is belongs to who asked; but SQLite may have ended the whole transaction on a disk's error.
             if isinstance(error, sqlite3.Error) and (not self._db.in_transaction or self._disk_full(error)):
                 raise
+            if self._db.total_changes != written:
+                raise _HalfDone from error
+            self._tx.back_to(before)
+            return _Outcome(item.future, error=error)
+
+    def _perform_apart(self, item: _Item) -> _Outcome:
+        before = self._tx.mark()
+        self._db.execute("SAVEPOINT item")
+        try:
+            outcome = self._perform(item)
+        except _HalfDone as half:
             self._db.execute("ROLLBACK TO item")
             self._tx.back_to(before)
-            outcome = _Outcome(item.future, error=error)
+            outcome = _Outcome(item.future, error=half.__cause__)
         self._db.execute("RELEASE item")
         return outcome
 

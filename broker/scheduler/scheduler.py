@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from broker.bus import Bus
-from broker.crashpoint import crash_here
 from broker.engines.base import Engine
-from broker.errors import Conflict, LedgerFull, NotFound, QueueDown
+from broker.errors import LedgerFull, QueueDown
 from broker.ledger.ledger import Ledger
-from broker.ledger.records import AttemptStart, Change
-from broker.placement import Assignment, Plan, Waiting, place
+from broker.placement import Plan, Waiting, place
 from broker.protocol.event import QueueChanged
-from broker.protocol.job import Attempt, Job, JobSpec, JobState
+from broker.protocol.job import Attempt, Job, JobSpec
 from broker.queue import Lease, Queue
 from broker.scheduler.order import Order
 from broker.scheduler.outlook import Outlook
 from broker.scheduler.relay import Relay
 from broker.scheduler.rooms import Condition, Rooms
+from broker.scheduler.starts import Starts
 from broker.settings import Policy, Settings
+from broker.supervisor.run import Run
 from broker.supervisor.supervisor import Supervisor, jobs_directory
 
 TICK_S = 1.0  # between looks without a reason: waiting times that have passed
@@ -53,7 +53,6 @@ class Scheduler:
         self._ledger = ledger
         self._queue = queue
         self._supervisor = supervisor
-        self._directory = jobs_directory(settings)
         self._clock = clock
         self._policy: Policy = settings.placement
         self._relay = Relay(ledger, queue, held=self._leases, changed=self._order_changed)
@@ -63,6 +62,7 @@ class Scheduler:
         self._rooms = Rooms(settings.nodes, engines, condition)
         self._outlook = Outlook(ledger, bus, clock)
         self._room = asyncio.Event()  # or a job that may take it
+        self._starts = Starts(ledger, jobs_directory(settings), clock, started=self._started, refused=self._room.set)
         self._aside = 0  # jobs at the head of the queue that could not be considered
         self._broken = False
         supervisor.on_room = self._room.set
@@ -90,14 +90,17 @@ class Scheduler:
 
     async def run(self) -> None:
         """For ever."""
-        async with asyncio.TaskGroup() as tasks:
-            meetings = [tasks.create_task(self._meet(name), name=f"meet {name}") for name in self._engines]
-            if meetings:
-                await asyncio.wait(meetings, timeout=TOGETHER_S)
-            tasks.create_task(self._relay.run(), name="relay")
-            tasks.create_task(self._place_for_ever(), name="placement")
-            tasks.create_task(self._tell_for_ever(), name="outlook")
-            tasks.create_task(self._reconcile_for_ever(), name="reconcile")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                meetings = [tasks.create_task(self._meet(name), name=f"meet {name}") for name in self._engines]
+                if meetings:
+                    await asyncio.wait(meetings, timeout=TOGETHER_S)
+                tasks.create_task(self._relay.run(), name="relay")
+                tasks.create_task(self._place_for_ever(), name="placement")
+                tasks.create_task(self._tell_for_ever(), name="outlook")
+                tasks.create_task(self._reconcile_for_ever(), name="reconcile")
+        finally:
+            await self._starts.cancel()
 
     # --- what others ask ---
 
@@ -127,7 +130,9 @@ class Scheduler:
 
     async def round(self) -> None:
         """Start what fits. Raises QueueDown, LedgerFull."""
-        if self._broken:  # a job may have been claimed and not started
+        self._starts.check()
+        if self._broken:  # a job may be STARTING in the ledger, and nobody's here
+            await self._starts.settle()
             await self._supervisor.take_up()
             self._broken = False
         await self._relay.caught_up()
@@ -135,51 +140,27 @@ class Scheduler:
         free = sum(max(0, room.slots - len(room.occupied)) for room in rooms if not room.closed)
         if not free or self.redis != "ok":
             return
-        waiting = await self._order.first(WINDOW + free + self._aside)
-        plan = place(map(_waiting, waiting), rooms, self._clock(), self._policy, explain=False)
+        first = await self._order.first(WINDOW + free + self._aside)
+        waiting = {job.id: job for job in first if job.id not in self._starts}
+        plan = place(map(_waiting, waiting.values()), rooms, self._clock(), self._policy, explain=False)
         self._aside = sum(not why.startswith("waits for ") for why in plan.waits.values())
-        claims = await asyncio.gather(*(self._claim(each) for each in plan.assignments), return_exceptions=True)
-        starting = [claim for claim in claims if isinstance(claim, tuple)]
-        if starting:
-            crash_here("after-starting-commit")
-        for job, attempt in starting:
-            self._relay.started((job.id, attempt.fence))
-            self._supervisor.start(job, attempt)
-            self._outlook.changed.set()
-        for claim in claims:
-            if isinstance(claim, BaseException):
-                raise claim
-
-    async def _claim(self, assignment: Assignment) -> tuple[Job, Attempt] | None:
-        """The one step that decides: QUEUED -> STARTING. None when somebody was faster. Raises LedgerFull."""
-        start = AttemptStart(assignment.node, assignment.gpus, self._directory)
-        change = Change(
-            assignment.job_id, "place", to=JobState.STARTING, expect=frozenset({JobState.QUEUED}), start=start
-        )
-        try:
-            job = await self._ledger.advance(change)
-        except (Conflict, NotFound) as error:
-            _log.debug("not started: %s", error)
-            return None
-        finally:
+        for assignment in plan.assignments:
             self._order.take(assignment.job_id)
-        return job, self._attempt(job, assignment)
+            self._starts.begin(waiting[assignment.job_id], assignment)
 
-    def _attempt(self, job: Job, assignment: Assignment) -> Attempt:
-        return Attempt(
-            job_id=job.id,
-            fence=job.fence,
-            node=assignment.node,
-            gpus=list(assignment.gpus),
-            directory=str(self._directory / str(job.id) / str(job.fence)),
-            started_at=self._clock(),
-        )
+    def _started(self, job: Job, attempt: Attempt) -> None:
+        self._relay.started((job.id, attempt.fence))
+        self._supervisor.start(job, attempt)
+        self._outlook.changed.set()
 
     def _held(self) -> list[tuple[Job, Attempt]]:
-        return [(run.job, run.attempt) for run in self._supervisor.runs.values() if not run.over]
+        return [*self._starts.held, *((run.job, run.attempt) for run in self._at_work())]
 
     def _leases(self) -> list[Lease]:
-        return [(job.id, attempt.fence) for job, attempt in self._held()]
+        return [(run.job.id, run.attempt.fence) for run in self._at_work()]
+
+    def _at_work(self) -> list[Run]:
+        return [run for run in self._supervisor.runs.values() if not run.over]
 
     def _slots(self) -> int:
         return sum(room.slots for room in self._rooms.rooms([]))

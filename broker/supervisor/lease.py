@@ -96,6 +96,9 @@ class Lease:
     @asynccontextmanager
     async def kept(self, engine: Engine) -> AsyncGenerator[None]:
         """Inside, for as long as `engine` has contact."""
+        if self._deadline is None:
+            yield
+            return
         keeping = asyncio.ensure_future(self._keep(engine))
         try:
             yield
@@ -104,8 +107,6 @@ class Lease:
 
     async def _keep(self, engine: Engine) -> None:
         """For ever, or until it was revoked."""
-        if self._deadline is None:
-            return
         every_s = min(_SELDOM_S, max(_OFTEN_S, self._seconds / _TOUCHES))
         while True:
             try:

@@ -13,7 +13,8 @@ from textual.screen import Screen
 
 from tests.tui.fake_link import NOW, FakeLink, connected
 from tests.waiting import until
-from wyolo_tui.app import Options, WyoloApp
+from wyolo_tui.app import WyoloApp
+from wyolo_tui.options import Options
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.widgets.jobs_table import JobsTable
 

@@ -43,7 +43,8 @@ async def open_cockpit(
             print(f"error: {failure}\n→ {failure.remedy}", file=sys.stderr)
             return BROKER_OUT
         notice = notice or "Started a broker in the background. It outlives this screen; wyolo broker stop ends it."
-    from wyolo_tui.app import Options, WyoloApp
+    from wyolo_tui.app import WyoloApp
+    from wyolo_tui.options import Options
 
     plain = not unicode or (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     options = Options(

@@ -1,0 +1,100 @@
+"""Jobs on their way from QUEUED to STARTING. Each holds its place from the moment it is chosen, so the next are chosen
+while that is being written down."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from datetime import datetime
+from pathlib import Path
+
+from broker.crashpoint import crash_here
+from broker.errors import Conflict, NotFound
+from broker.ledger.ledger import Ledger
+from broker.ledger.records import AttemptStart, Change
+from broker.placement import Assignment
+from broker.protocol.job import Attempt, Job, JobState
+
+_log = logging.getLogger(__name__)
+
+
+class Starts:
+    def __init__(
+        self,
+        ledger: Ledger,
+        directory: Path,
+        clock: Callable[[], datetime],
+        *,
+        started: Callable[[Job, Attempt], None],
+        refused: Callable[[], None],
+    ) -> None:
+        """`directory`: of all jobs. `started`: called with a job, and its spec, that is STARTING in the ledger;
+        `refused`: when one is not, and its place is free again."""
+        self._ledger = ledger
+        self._directory = directory
+        self._clock = clock
+        self._started = started
+        self._refused = refused
+        self._held: dict[int, tuple[Job, Attempt]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: Exception | None = None
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._held
+
+    @property
+    def held(self) -> Collection[tuple[Job, Attempt]]:
+        """What their places are held for."""
+        return self._held.values()
+
+    def begin(self, job: Job, assignment: Assignment) -> None:
+        """`job` as it waits."""
+        self._held[job.id] = job, self._attempt(job, job.fence + 1, assignment)
+        task = asyncio.create_task(self._start(assignment), name=f"start {job.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def check(self) -> None:
+        """Raises what kept one from being written down since this was called last: LedgerFull, or what broke."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+    async def settle(self) -> None:
+        """Until it is known of each whether it was written down."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.settle()
+
+    async def _start(self, assignment: Assignment) -> None:
+        """The one step that decides."""
+        start = AttemptStart(assignment.node, assignment.gpus, self._directory)
+        change = Change(
+            assignment.job_id, "place", to=JobState.STARTING, expect=frozenset({JobState.QUEUED}), start=start
+        )
+        job: Job | None = None
+        try:
+            job = await self._ledger.advance(change)
+        except (Conflict, NotFound) as error:  # somebody was faster
+            _log.debug("not started: %s", error)
+        except Exception as error:
+            self._failed = error
+        finally:
+            del self._held[assignment.job_id]
+        if job is None:
+            self._refused()
+            return
+        crash_here("after-starting-commit")
+        self._started(job, self._attempt(job, job.fence, assignment))
+
+    def _attempt(self, job: Job, fence: int, assignment: Assignment) -> Attempt:
+        return Attempt(
+            job_id=job.id,
+            fence=fence,
+            node=assignment.node,
+            gpus=list(assignment.gpus),
+            directory=str(self._directory / str(job.id) / str(fence)),
+            started_at=self._clock(),
+        )
