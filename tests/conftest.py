@@ -1,5 +1,6 @@
-"""Which tests share a worker: those that share a daemon, or a training. And Ctrl-C reaches what they start."""
+"""Which tests share a worker: those that share a daemon, a training, a fixture. And what each worker sets up."""
 
+import gc
 import signal
 from typing import Any
 
@@ -9,7 +10,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BY_FOLDER = ("tests/containers/", "tests/docker/", "tests/gpu/")
-BY_FILE = ("tests/train/",)
+BY_FILE = ("tests/train/", "tests/unit/test_imports.py")
 
 
 def shares(nodeid: str) -> str:
@@ -18,6 +19,13 @@ def shares(nodeid: str) -> str:
         if nodeid.startswith(folder):
             return folder
     return nodeid.partition("::")[0] if nodeid.startswith(BY_FILE) else nodeid
+
+
+def pytest_collection_finish() -> None:
+    """A third of the cockpit's tests was spent looking for garbage among what is loaded for good."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,6 +8,7 @@ same `Filter` to SQL, and both answer alike.
 import difflib
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -284,7 +285,9 @@ def _pattern(text: str, at: int) -> "re.Pattern[str]":
     if len(source) > _MAX_PATTERN or _REPEATED_GROUP.search(source) or len(_UNBOUNDED.findall(source)) > _MAX_UNBOUNDED:
         raise FilterError("this pattern could take too long", at, "no repeated groups, at most three * or +")
     try:
-        return re.compile(source, re.IGNORECASE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what `[[` may come to mean
+            return re.compile(source, re.IGNORECASE)
     except re.error as error:
         raise FilterError(f"not a pattern: {error.msg}", at + (error.pos or 0)) from None
 

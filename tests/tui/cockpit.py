@@ -10,6 +10,7 @@ from textual import events
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.strip import Strip
 
 from tests.tui.fake_link import NOW, FakeLink, connected
 from tests.waiting import until
@@ -78,6 +79,14 @@ class Cockpit:
         """Waits until the screen says this."""
         await until(lambda: text in self.words, 10.0, f"{text!r} on the screen:\n{self.words}")
 
+    async def still(self) -> None:
+        """Waits until what is shown is the same twice."""
+        before: list[Strip] = []
+        while before != (now := strips_of(self.app)):
+            before = now
+            await self.pilot.pause()
+            await self.pilot.pause(0.1)
+
     async def on(self, job_id: int) -> None:
         """Put the cursor on a job, and wait for its details."""
         self.table.select(job_id)
@@ -102,7 +111,7 @@ async def cockpit(
     link = link or FakeLink()
     app = app_of(link, theme=theme, unicode=unicode, config_dir=config_dir)
     async with app.run_test(size=size) as pilot:
-        await until(lambda: app.board.loaded or link.out, 10.0, "a snapshot")
+        await until(lambda: link.followed or link.out, 10.0, "all of a snapshot")
         if link.held:
             await until(lambda: link.out or app.link_state.up, 10.0, "a link")
         await pilot.pause()
@@ -110,9 +119,12 @@ async def cockpit(
 
 
 def text_of(app: WyoloApp) -> str:
-    """Also of what shines through behind a dialog."""
     width, height = app.size
+    return "\n".join(strip.text[:width] for strip in strips_of(app)[:height])
+
+
+def strips_of(app: WyoloApp) -> list[Strip]:
+    """Also of what shines through behind a dialog."""
     behind = cast(list[Screen[object]], app._background_screens)  # pyright: ignore
     visible_screen_stack.set(behind)
-    strips = app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]
-    return "\n".join(strip.text[:width] for strip in strips[:height])
+    return app.screen._compositor.render_strips()  # pyright: ignore[reportPrivateUsage]

@@ -364,6 +364,11 @@ class FakeLink:
     async def close(self) -> None:
         self.calls.append(("close", ()))
 
+    @property
+    def followed(self) -> bool:
+        """Whoever follows has been given all of a snapshot."""
+        return bool(self._followers)
+
     def put(self, *events: FollowerEvent | LinkUp | LinkDown) -> None:
         for queue in self._followers:
             for event in events:

@@ -121,7 +121,7 @@ def staged(name: str, **options: object) -> tuple[WyoloApp, Callable[[Pilot[None
     app = app_of(link, **options)  # pyright: ignore[reportArgumentType]
 
     async def play(pilot: Pilot[None]) -> None:
-        await until(lambda: app.board.loaded and app.link_state.up, 10.0, "a snapshot")
+        await until(lambda: app.link_state.up and link.followed, 10.0, "all of the snapshot")
         tui = Cockpit(app, pilot, link)
         await SCENES[name](tui)
         await settled(tui)
@@ -142,8 +142,7 @@ async def settled(tui: Cockpit) -> None:
     if app.page is not None and app.page.number == 1:
         detail = tui.jobs.detail
         await until(lambda: _told(tui.table.current, detail), 10.0, "everything about the selected job")
-    await tui.pilot.pause()
-    await tui.pilot.pause(0.1)
+    await tui.still()
 
 
 def _told(job: Job | None, detail: Detail) -> bool:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import typer
@@ -19,6 +21,7 @@ from broker.protocol.event import EpochDone
 from broker.protocol.job import Job, JobState
 from tests.running import broker_environment
 from wyolo_tui import discovery
+from wyolo_tui.__main__ import main
 from wyolo_tui.cli import app
 from wyolo_tui.cli.logs import moment
 from wyolo_tui.cli.reporting import epoch_line
@@ -34,13 +37,31 @@ NOW = datetime(2025, 1, 31, 12, 0, tzinfo=UTC)
 EVERYWHERE = {"--json", "--url", "--data-dir", "--help", "-h"}
 
 
-def wyolo(
-    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path = ROOT
-) -> subprocess.CompletedProcess[bytes]:
-    """The command as a person runs it, with no broker in sight."""
+def surroundings(env: Mapping[str, str] | None) -> dict[str, str]:
+    """With no broker in sight."""
+    return broker_environment(**{"WYOLO_DATA_DIR": "/nonexistent/wyolo"} | dict(env or {}))
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """The command as a person runs it."""
     command = [sys.executable, "-P", "-m", "wyolo_tui", *arguments]
-    environment = broker_environment(**{"WYOLO_DATA_DIR": "/nonexistent/wyolo"} | dict(env or {}))
-    return subprocess.run(command, input=stdin, capture_output=True, env=environment, cwd=cwd, timeout=60, check=False)
+    return subprocess.run(command, input=b"", capture_output=True, env=surroundings(env), timeout=60, check=False)
+
+
+def wyolo(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """The same in this interpreter: to start one takes longer than most of what is asked here."""
+    said, told = TextIOWrapper(BytesIO(), write_through=True), TextIOWrapper(BytesIO(), write_through=True)
+    with (
+        patch.dict(os.environ, surroundings(None), clear=True),
+        patch.object(sys, "argv", ["wyolo", *arguments]),
+        patch.object(sys, "stdin", StringIO()),
+        patch.object(sys, "stdout", said),
+        patch.object(sys, "stderr", told),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    assert isinstance(end.value.code, int)
+    return subprocess.CompletedProcess(arguments, end.value.code, said.buffer.getvalue(), told.buffer.getvalue())
 
 
 def options(command: Any) -> set[str]:
@@ -176,7 +197,7 @@ def test_without_a_broker_a_verb_exits_3_and_says_how_to_start_one(verb: list[st
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:
-    done = wyolo("--url", "http://127.0.0.1:1", "jobs")
+    done = run("--url", "http://127.0.0.1:1", "jobs")
     assert done.returncode == 3
     assert b"no broker answers at http://127.0.0.1:1" in done.stderr
 
@@ -185,24 +206,24 @@ def test_a_broker_that_died_is_told_from_one_that_never_was(tmp_path: Path) -> N
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     (tmp_path / "broker.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": child.pid}))
-    done = wyolo("jobs", env={"WYOLO_DATA_DIR": str(tmp_path)})
+    done = run("jobs", env={"WYOLO_DATA_DIR": str(tmp_path)})
     assert done.returncode == 3
     assert b"has died; its jobs go on" in done.stderr
 
 
 def test_the_cockpit_needs_a_terminal_and_says_so() -> None:
-    done = wyolo()
+    done = run()
     assert done.returncode == 2
     assert b"the cockpit needs a terminal" in done.stderr
 
 
 def test_the_version_is_said() -> None:
-    assert re.fullmatch(rb"wyolo \d+\.\d+\.\d+\S*\n", wyolo("--version").stdout)
+    assert re.fullmatch(rb"wyolo \d+\.\d+\.\d+\S*\n", run("--version").stdout)
 
 
 def test_verbs_and_options_complete_in_the_shell() -> None:
     asked = {"_WYOLO_COMPLETE": "complete_bash", "COMP_WORDS": "wyolo pr", "COMP_CWORD": "1"}
-    assert sorted(wyolo(env=asked).stdout.split()) == [b"preempt", b"priority"]
+    assert sorted(run(env=asked).stdout.split()) == [b"preempt", b"priority"]
 
 
 def test_verbs_load_neither_the_cockpit_nor_torch() -> None:

@@ -77,6 +77,7 @@ METRICS = {"metrics/mAP50(B)": 0.61, "metrics/mAP50-95(B)": 0.4, "val/box_loss":
         "-map50>0.7",
         "-nothing>0",
         "!apple",
+        "![[#]",
         "!^fruit",
         '!"red apple"',
         "-!fruit",

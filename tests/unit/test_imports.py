@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "ultralytics", "mlflow", "cv2", "pandas"]
+HEAVY = {"torch", "ultralytics", "mlflow", "cv2", "pandas"}
 
 
 def loaded(statement: str) -> set[str]:
@@ -16,31 +16,33 @@ def loaded(statement: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "broker.daemon",
-        "broker.assembly",
-        "broker.admission.reading",
-        "broker.__main__",
-        "wyolo_tui.app",
-        "wyolo_tui.__main__",
-    ],
-)
-def test_the_broker_and_the_cockpit_start_without_torch(module: str) -> None:
-    assert not loaded(f"import {module}") & set(HEAVY)
+@pytest.fixture(scope="module")
+def broker() -> set[str]:
+    return loaded("import broker.daemon, broker.assembly, broker.admission.reading, broker.__main__")
 
 
-def test_the_broker_does_not_load_the_cockpit_or_the_trainer() -> None:
-    seen = loaded("import broker.daemon, broker.assembly, broker.admission.reading")
-    assert not {name for name in seen if name.split(".")[0] in {"wyolo_tui", "trainer", "dind", "textual"}}
+@pytest.fixture(scope="module")
+def cockpit() -> set[str]:
+    return loaded("import wyolo_tui.app")
 
 
-def test_the_cockpit_knows_the_broker_only_by_its_protocol() -> None:
-    seen = loaded("import wyolo_tui.app")
-    ours = {name for name in seen if name.split(".")[0] in {"broker", "trainer", "dind"}}
+@pytest.fixture(scope="module")
+def command_line() -> set[str]:
+    return loaded("import wyolo_tui.__main__")
+
+
+def test_nothing_but_the_trainer_starts_with_torch(broker: set[str], cockpit: set[str], command_line: set[str]) -> None:
+    assert not (broker | cockpit | command_line) & HEAVY
+
+
+def test_the_broker_does_not_load_the_cockpit_or_the_trainer(broker: set[str]) -> None:
+    assert not {name for name in broker if name.split(".")[0] in {"wyolo_tui", "trainer", "dind", "textual"}}
+
+
+def test_the_cockpit_knows_the_broker_only_by_its_protocol(cockpit: set[str]) -> None:
+    ours = {name for name in cockpit if name.split(".")[0] in {"broker", "trainer", "dind"}}
     assert {name for name in ours if not name.startswith("broker.protocol")} <= {"broker"}
 
 
-def test_the_command_line_does_not_load_the_cockpit() -> None:
-    assert "textual" not in loaded("import wyolo_tui.__main__")
+def test_the_command_line_does_not_load_the_cockpit(command_line: set[str]) -> None:
+    assert "textual" not in command_line

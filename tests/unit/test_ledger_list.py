@@ -3,6 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -130,10 +131,23 @@ async def test_active_jobs_come_first_then_waiting_in_order_then_the_newest_ende
         assert (page.total, page.next_cursor, page.seq) == (6, None, ledger.seq)
 
 
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with so many jobs, to be copied."""
+
+    async def make() -> None:
+        async with opened(folder) as ledger:
+            await make_jobs(ledger, 40, seed=1)
+
+    folder = tmp_path_factory.mktemp("forty")
+    asyncio.run(make())
+    return folder
+
+
 @pytest.mark.parametrize("sort", ["", *SORTS, *(f"-{name}" for name in SORTS)])
-async def test_every_order_can_be_paged_through(tmp_path: Path, sort: str):
+async def test_every_order_can_be_paged_through(tmp_path: Path, forty: Path, sort: str):
+    copytree(forty, tmp_path, dirs_exist_ok=True)
     async with opened(tmp_path) as ledger:
-        await make_jobs(ledger, 40, seed=1)
         whole = (await ledger.jobs(sort=sort, limit=100)).jobs
         assert sorted(job.id for job in whole) == list(range(1, 41))
         assert [job.id for job in await everything(ledger, sort=sort, limit=3)] == [job.id for job in whole]
@@ -209,22 +223,25 @@ async def test_a_cursor_of_another_order_is_refused(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("narrow")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(st.sampled_from('abz:@!"-<>=.,*()[]\\^$ 019é_%\0'), max_size=12))
-def test_whatever_is_typed_lists_jobs_or_is_refused(tmp_path: Path, text: str):
-    async def ask() -> None:
-        async with opened(tmp_path) as ledger:
-            if not (await ledger.counts())[JobState.QUEUED]:
-                await ledger.submit([NewJob(TRAIN), NewJob(COMMAND)] * 5)
+def test_whatever_is_typed_lists_jobs_or_is_refused(tmp_path: Path):
+    with asyncio.Runner() as runner:
+        manager = opened(tmp_path)
+        ledger = runner.run(manager.__aenter__())
+        runner.run(ledger.submit([NewJob(TRAIN), NewJob(COMMAND)] * 5))
+
+        @settings(max_examples=100, deadline=None)
+        @given(text=st.text(st.sampled_from('abz:@!"-<>=.,*()[]\\^$ 019é_%\0'), max_size=12))
+        def listed(text: str) -> None:
             try:
                 parse(text)
             except FilterError:
                 with pytest.raises(BadInput):
-                    await ledger.jobs(text)
+                    runner.run(ledger.jobs(text))
             else:
-                await everything(ledger, text)
+                runner.run(everything(ledger, text))
 
-    asyncio.run(ask())
+        listed()
+        runner.run(manager.__aexit__(None, None, None))
 
 
 async def test_a_page_goes_on_where_it_ended_though_jobs_move_meanwhile(tmp_path: Path):

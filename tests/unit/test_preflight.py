@@ -351,9 +351,11 @@ def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.Monke
 def test_ten_thousand_labels_are_all_read(tmp_path: Path) -> None:
     data = make(tmp_path, "detect", images=3, val=3, size=32)
     image = tmp_path / "images" / "train" / "0000.jpg"
+    label(tmp_path, ONE_BOX * 8, "0000")
+    text = tmp_path / "labels" / "train" / "0000.txt"
     for number in range(10_000):
         (image.parent / f"more{number}.jpg").hardlink_to(image)
-        label(tmp_path, ONE_BOX * 8, f"more{number}")
+        (text.parent / f"more{number}.txt").hardlink_to(text)
     summary, _ = summary_and_findings(data, images_to_open=500)
     assert summary is not None
     assert summary.train_images == 10_003

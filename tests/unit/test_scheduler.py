@@ -66,8 +66,8 @@ async def test_each_job_has_its_own_gpu(start: Start) -> None:
     await broker.says(first, "gpu=GPU-a.")
     await broker.says(second, "gpu=GPU-b.")
     await broker.says(on_cpu, "gpu=.")
-    await until(lambda: broker.scheduler.waits_for(third), what="a reason")
-    assert broker.scheduler.waits_for(third) == (f"waits for a GPU: local has 2, both busy (jobs {first}, {second})")
+    why = f"waits for a GPU: local has 2, both busy (jobs {first}, {second})"
+    await until(lambda: broker.scheduler.waits_for(third) == why, what=why)
     assert (await broker.ledger.job(third)).state is JobState.QUEUED
 
 
@@ -93,10 +93,10 @@ async def test_followers_hear_how_many_wait_and_why(start: Start, tmp_path: Path
 
 
 async def _told(followed: Subscription) -> QueueChanged:
-    """The first that tells of a waiting job."""
+    """The first that tells of a waiting job, and why it waits: it may be counted before it was looked at."""
     async with asyncio.timeout(10):
         async for event in followed:
-            if isinstance(event, QueueChanged) and event.counts[JobState.QUEUED] == 1:
+            if isinstance(event, QueueChanged) and event.counts[JobState.QUEUED] == 1 and event.waits:
                 return event
     raise AssertionError("the bus was closed")
 
@@ -203,16 +203,6 @@ async def test_many_interrupted_jobs_do_not_block_the_queue(start: Start) -> Non
 
 async def _waits_its_time(broker: Broker, job_id: int) -> bool:
     return (await broker.ledger.job(job_id)).not_before is not None
-
-
-async def test_fifty_running_jobs_are_all_adopted(start: Start) -> None:
-    broker = await start(slots=50)
-    ids = [await broker.command("sleep", "60", cpus=0.1) for _ in range(50)]
-    for job_id in ids:
-        await broker.reached(job_id, JobState.RUNNING)
-    await start(slots=50)
-    broker = await start(slots=50)
-    assert broker.adopted == 50
 
 
 def test_the_queue_is_empty_when_work_divided_by_slots_is_done() -> None:

@@ -158,11 +158,10 @@ class CurvesView(Widget, can_focus=True):
 
     @property
     def settled(self) -> bool:
-        """Every chart that is shown has been drawn, and none is waiting."""
-        drawn = all(
-            box.query(ChartPlot) and box.query_one(ChartPlot).drawn for box in self.query(ChartBox) if box.display
-        )
-        return drawn and not self.waiting and self._timer is None
+        """Every chart that there is room for has been drawn, and none is waiting."""
+        boxes = [box.query(ChartPlot) for box in self.query(ChartBox) if box.display]
+        drawn = sum(bool(plots) and plots.first().drawn for plots in boxes)
+        return 0 < drawn == len(boxes) == len(self._page()) and not self.waiting and self._timer is None
 
     def _fill(self) -> None:
         """One chart in each frame: drawing them all at once would keep a key waiting."""

@@ -1,4 +1,4 @@
-"""A broker that dies at each named instant: the next one brings the job to its one end, having run it once."""
+"""A broker without its API dies at each named instant: the next one brings the job to its one end, run once."""
 
 import asyncio
 import os
@@ -15,6 +15,8 @@ from tests.brokerage import Start, start
 from tests.redis_fixtures import redis
 
 __all__ = ["redis", "start"]
+
+pytestmark = pytest.mark.faults
 
 CHILD = """
 import asyncio, sys
@@ -51,3 +53,13 @@ async def test_a_broker_killed_at_any_instant_loses_and_repeats_nothing(
     assert ran.read_text() == "ran\n"
     assert job.infra_deaths == 0
     assert (await broker.engine.inventory()).alive == ()
+
+
+async def test_fifty_running_jobs_are_all_adopted(start: Start) -> None:
+    broker = await start(slots=50)
+    ids = [await broker.command("sleep", "60", cpus=0.1) for _ in range(50)]
+    for job_id in ids:
+        await broker.reached(job_id, JobState.RUNNING)
+    await start(slots=50)
+    broker = await start(slots=50)
+    assert broker.adopted == 50
