@@ -36,7 +36,6 @@ class Glyphs:
     track: str
     arrow: str
     degree: str
-    rule: str
 
 
 UNICODE = Glyphs(
@@ -62,7 +61,6 @@ UNICODE = Glyphs(
     track=" ",
     arrow="→",
     degree="°",
-    rule="│",
 )
 ASCII = Glyphs(
     states={
@@ -87,7 +85,6 @@ ASCII = Glyphs(
     track=".",
     arrow="->",
     degree="",
-    rule="|",
 )
 
 REASONS = {
