@@ -93,7 +93,7 @@ REASONS = {
     EndReason.KILLED: "killed",
     EndReason.PREEMPTED: "made room for another",
     EndReason.INTERRUPTED: "interrupted",
-    EndReason.DEAD_LETTER: "gave up after three interruptions",
+    EndReason.DEAD_LETTER: "gave up: interrupted too often",
     EndReason.NODE_LOST: "node lost",
     EndReason.OOM_HOST: "out of memory (host)",
     EndReason.OOM_CUDA: "out of memory (GPU)",
