@@ -227,12 +227,12 @@ def test_the_last_slot_is_held_back_too() -> None:
 
 
 def test_what_is_held_back_of_the_gpus_is_what_gets_the_job_started_first() -> None:
-    one_free = room(gpus=3, occupied=[on(8, "local-0"), on(9, "local-1")])
+    one_free = room(gpus=3, slots=8, occupied=[on(8, "local-0"), on(9, "local-1")])
     assert place([job(1, GpuRequest(count=2)), job(2)], [one_free], NOW).assignments == []
     shares = [on(8, "local-0", share=0.75), on(9, "local-1", share=0.75), on(10, "local-2", share=0.5)]
     both, half = GpuRequest(count=2, memory_fraction=0.5), GpuRequest(memory_fraction=0.5)
-    assert place([job(1, both), job(2, half)], [room(gpus=3, occupied=shares)], NOW).assignments == []
-    one_shared = room(gpus=2, occupied=[on(8, "local-0"), on(9, "local-1", share=0.75)])
+    assert place([job(1, both), job(2, half)], [room(gpus=3, slots=8, occupied=shares)], NOW).assignments == []
+    one_shared = room(gpus=2, slots=8, occupied=[on(8, "local-0"), on(9, "local-1", share=0.75)])
     quarter = GpuRequest(memory_fraction=0.25)
     assert place([job(1, half), job(2, quarter)], [one_shared], NOW).assignments == []
 
