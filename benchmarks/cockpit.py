@@ -116,7 +116,8 @@ def _under_load() -> list[Row]:
                 at += 1
                 sent.append((time.monotonic(), at))
                 os.write(screen.master, b"j" if n % 40 < 20 else b"k")
-                _drain(screen, 0.1 + (n * 37 % 50) / 1000)  # out of step with the ticks
+                rests = n % 7 == 0  # long enough for the job's log and curves to be read, or nearly
+                _drain(screen, 0.3 + (n * 53 % 30) / 100 if rests else 0.1 + (n * 37 % 50) / 1000)
             memory = psutil.Process(screen.child.pid).memory_info().rss / 2**20
             rows = [line.split() for line in paints.read_text().splitlines()]
     seen = [(float(row[0]), int(row[1])) for row in rows if len(row) == 3]

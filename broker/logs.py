@@ -12,12 +12,9 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from broker.protocol.api import LogChunk, LogLine
-from broker.protocol.job import Attempt
+from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
 from broker.protocol.text import harmless
 from broker.protocol.training import RECORD_SEPARATOR, TRAINER_EVENT
-
-OUTPUT_NAME = "output.log"
-TIMES_NAME = "output.times"  # "<offset> <epoch_ms>" for each time that the broker had read on
 
 MOST_LINES = 10_000
 CHUNK_BYTES = 4 << 20  # read for one chunk; a line that is longer goes on in another one
@@ -53,7 +50,7 @@ def read(
     start, length, end = offset or 0, 0, offset or 0
     lines: list[_Line] = []
     try:
-        with (directory / OUTPUT_NAME).open("rb") as file:
+        with (directory / LOG_NAME).open("rb") as file:
             length = file.seek(0, 2)
             if since is not None:
                 start = max(start, _offset_at(directory / TIMES_NAME, since))
@@ -76,7 +73,7 @@ def read(
 def size(attempt: Attempt) -> int:
     """Bytes of output so far."""
     try:
-        return (Path(attempt.directory) / OUTPUT_NAME).stat().st_size
+        return (Path(attempt.directory) / LOG_NAME).stat().st_size
     except OSError:
         return 0
 

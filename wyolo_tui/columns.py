@@ -82,7 +82,7 @@ COLUMNS: tuple[Column, ...] = (
         limit=16,
     ),
     Column("user", "USER", "who asked for it", 6, 8, lambda job, _, __: [(plain(job.user), "dim")], limit=12, grow=1),
-    Column("priority", "PRIORITY", "priority", 3, 7, _priority, grow=1, limit=8),
+    Column("priority", "PRIO", "priority", 4, 7, _priority, grow=1, limit=8),
     Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=10),
     Column(
         "age",

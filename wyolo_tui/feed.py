@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from broker.protocol.api import LogChunk
 from broker.protocol.event import FOLLOWER_EVENT, FollowerEvent
 from wyolo_tui.client import BrokerClient
-from wyolo_tui.unanswered import BrokerOut, ProblemError
+from wyolo_tui.unanswered import ProblemError, Unanswered
 
 SILENCE_S = 45.0  # the broker sends a comment more often than this
 FIRST_WAIT_S = 0.25
@@ -87,12 +87,8 @@ class Feed:
                         self.seq = max(self.seq, event.seq)
                         yield event
                 why = "the broker ended the stream"
-            except BrokerOut as error:
-                why = str(error)
-            except ProblemError as error:
-                if error.problem.status < 500:
-                    raise
-                why = str(error)
+            except Unanswered as error:
+                why = _worth_another_try(error)
             wait_s = backoff.next()
             yield LinkDown(why, wait_s)
             await asyncio.sleep(wait_s)
@@ -126,15 +122,18 @@ async def follow_log(
                     if chunk.eof:
                         return
             why = "the broker ended the stream"
-        except BrokerOut as error:
-            why = str(error)
-        except ProblemError as error:
-            if error.problem.status < 500:
-                raise
-            why = str(error)
+        except Unanswered as error:
+            why = _worth_another_try(error)
         wait_s = backoff.next()
         yield LinkDown(why, wait_s)
         await asyncio.sleep(wait_s)
+
+
+def _worth_another_try(error: Unanswered) -> str:
+    """Why it is. Raises the error where the broker's answer would be the same again."""
+    if isinstance(error, ProblemError) and error.problem.status < 500:
+        raise error
+    return str(error)
 
 
 async def _frames(

@@ -20,5 +20,17 @@ class Host(Protocol):
     def size(self) -> Size: ...
 
 
+class Hosted:
+    """Mixed into a widget: what it is drawn with."""
+
+    @property
+    def palette(self) -> Palette:
+        return host_of(cast(DOMNode, self)).palette
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return host_of(cast(DOMNode, self)).glyphs
+
+
 def host_of(node: DOMNode) -> Host:
     return cast(Host, node.app)  # pyright: ignore[reportUnknownMemberType]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from time import monotonic
 
 from textual.message import Message
 
@@ -12,6 +11,7 @@ from wyolo_tui.board import Board
 from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, SnapshotRead
 from wyolo_tui.snapshot import problem_text, read_snapshot
+from wyolo_tui.together import Together
 
 TICK_S = 0.25  # the screens hear of what came at most four times a second
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
@@ -51,18 +51,8 @@ async def _follow(link: Link, post: Post, seq: int) -> None:
     """Until what is held must be read again. What comes within a tick is told together."""
     from wyolo_tui.feed import LinkDown, LinkUp
 
-    pending: list[FollowerEvent] = []
-    timer: asyncio.TimerHandle | None = None
-    told = 0.0
+    events = Together[FollowerEvent](TICK_S, lambda came: post(EventsCame(came)))
     was_up = False
-
-    def tell() -> None:
-        nonlocal timer, told
-        timer, told = None, monotonic()
-        if pending:
-            post(EventsCame(list(pending)))
-            pending.clear()
-
     try:
         async with aclosing(link.follow(seq)) as items:
             async for item in items:
@@ -72,17 +62,12 @@ async def _follow(link: Link, post: Post, seq: int) -> None:
                     was_up = True
                     post(LinkCame())
                 elif isinstance(item, LinkDown):
-                    tell()
+                    events.tell()
                     was_up = True
                     post(LinkWent(item.why, item.retry_s))
                 elif isinstance(item, Resync):
                     return
                 else:
-                    pending.append(item)
-                    if timer is None:
-                        wait_s = max(0.0, told + TICK_S - monotonic())
-                        timer = asyncio.get_running_loop().call_later(wait_s, tell)
+                    events.add(item)
     finally:
-        if timer is not None:
-            timer.cancel()
-        tell()
+        events.tell()

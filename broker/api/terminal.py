@@ -1,7 +1,8 @@
 """A terminal in a job's container, by WebSocket.
 
-From the client: first a TerminalRequest; then what is typed as bytes, and TerminalSize. To it: bytes, of which the
-first is 1 (output) or 2 (errors); last a TerminalEnd.
+From the client: first a TerminalRequest; then what is typed as bytes (none: there is no more), and TerminalSize. To it:
+bytes, of which the first is 1 (output), 2 (errors) or 0 (one message of its bytes was taken: it sends no more than
+TERMINAL_WINDOW ahead, so that whoever has gone is noticed even where a program reads nothing); last a TerminalEnd.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ from broker.api.services import Services
 from broker.engines.base import Enterable, Shell
 from broker.errors import BrokerError, Conflict
 from broker.ledger.records import Change
-from broker.protocol.api import TerminalEnd, TerminalRequest, TerminalSize
+from broker.protocol.api import TERMINAL_WINDOW, TerminalEnd, TerminalRequest, TerminalSize
 from broker.protocol.job import ACTIVE
 from broker.protocol.text import harmless
 
 router = APIRouter()
 FIRST_S = 10.0  # for what is wanted
+_TAKEN = b"\x00"
 
 
 @router.websocket("/jobs/{job_id}/exec")
@@ -52,7 +54,7 @@ async def _opened(socket: WebSocket, job_id: int, wanted: TerminalRequest) -> Sh
         raise Conflict(f"job {job_id} is {job.state}: its container cannot be reached now")
     if not isinstance(handle, Enterable):
         raise Conflict(f"job {job_id} is a process of the broker's own machine: open a shell there")
-    shell = await handle.enter(wanted.argv, wanted.term, wanted.tty)
+    shell = await handle.enter(wanted.argv, wanted.term, wanted.tty, wanted.tty or wanted.hears)
     by = harmless(socket.headers.get("x-wyolo-user", "")[:100], 100)
     await broker.ledger.advance(Change(job_id, "exec", expect=ACTIVE, by=by, data={"argv": wanted.argv}))
     if wanted.size is not None:
@@ -62,32 +64,45 @@ async def _opened(socket: WebSocket, job_id: int, wanted: TerminalRequest) -> Sh
 
 async def _talk(socket: WebSocket, shell: Shell) -> TerminalEnd:
     """Until the program ends. Raises WebSocketDisconnect."""
-    hearing = asyncio.create_task(_hear(socket, shell), name="terminal in")
-    saying = asyncio.create_task(_say(socket, shell), name="terminal out")
+    heard: asyncio.Queue[bytes] = asyncio.Queue(TERMINAL_WINDOW)
+    tasks = [
+        asyncio.create_task(_hear(socket, shell, heard), name="terminal in"),
+        asyncio.create_task(_pass_on(socket, shell, heard), name="terminal input"),
+        asyncio.create_task(_say(socket, shell), name="terminal out"),
+    ]
     try:
-        done, _ = await asyncio.wait({hearing, saying}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
         return TerminalEnd(code=await shell.exit_code())
     except (BrokerError, OSError) as error:
         return TerminalEnd(error=str(error) or type(error).__name__)
     finally:
-        for task in (hearing, saying):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(hearing, saying, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _hear(socket: WebSocket, shell: Shell) -> None:
+async def _hear(socket: WebSocket, shell: Shell, heard: asyncio.Queue[bytes]) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
-        if data := message.get("bytes"):
-            await shell.write(data)
+        if (data := message.get("bytes")) is not None:
+            await heard.put(data)
         elif text := message.get("text"):
             with suppress(ValidationError):
                 size = TerminalSize.model_validate_json(text)
                 await shell.resize(size.columns, size.lines)
+
+
+async def _pass_on(socket: WebSocket, shell: Shell, heard: asyncio.Queue[bytes]) -> None:
+    while True:
+        if data := await heard.get():
+            await shell.write(data)
+        else:
+            await shell.end_input()
+        await socket.send_bytes(_TAKEN)
 
 
 async def _say(socket: WebSocket, shell: Shell) -> None:

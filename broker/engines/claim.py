@@ -11,9 +11,10 @@ from broker.engines import proc, shim_process
 from broker.engines.plain import read_plain
 from broker.engines.proc import Identity
 
-PID_NAME = "pid"  # a line each: the shim's "<pid> <start time> <boot id>", the job's "<pid> <start time>"; or TOMBSTONE
-EXIT_NAME = "exit"  # the exit code in decimal
-LOG_NAME = "output.log"
+# a line each: the shim's "<pid> <start time> <boot id>", the job's "<pid> <start time>"; or TOMBSTONE
+PID_NAME = shim_process.PID
+EXIT_NAME = shim_process.EXIT  # the exit code in decimal
+LOG_NAME = shim_process.LOG
 TOMBSTONE = shim_process.TOMBSTONE.decode()  # the attempt was given up before it started, and can never start
 
 

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
+from broker.protocol.job import LOG_NAME, TIMES_NAME
 
 BROKER_LABEL, JOB_LABEL, FENCE_LABEL, SPEC_LABEL = "wyolo.broker", "wyolo.job", "wyolo.fence", "wyolo.spec"
-LOG_NAME, TIMES_NAME = "output.log", "output.times"  # the broker's own in the attempt's directory
 STOP_TIMEOUT_S = 120  # for a daemon that ends and takes its containers with it
 _MIB = 1024 * 1024
 _LOG_FILES = 2

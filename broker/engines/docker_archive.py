@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from broker.engines.container import LOG_NAME, TIMES_NAME
+from broker.protocol.job import LOG_NAME, TIMES_NAME
 
 PIECE = 1 << 20
 SPARE = 256 << 20  # bytes of our disk that nothing from a node may take

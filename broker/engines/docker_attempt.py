@@ -9,7 +9,6 @@ from tarfile import TarError
 from typing import Any
 
 from broker.engines.base import AttemptRef, Exit, RawLine
-from broker.engines.container import LOG_NAME
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_files import Files
 from broker.engines.docker_link import Link
@@ -19,6 +18,7 @@ from broker.engines.docker_shell import DockerShell
 from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
 from broker.errors import EngineUnreachable
+from broker.protocol.job import LOG_NAME
 
 SILENT_S = 1.0  # of a log whose container has ended, before it is given up
 _log = logging.getLogger(__name__)
@@ -138,9 +138,11 @@ class DockerAttempt:
             return await self._files.read(self.container, name)
         return await asyncio.to_thread(read_plain, self._directory / name)
 
-    async def enter(self, argv: Sequence[str], term: str, tty: bool) -> DockerShell:
+    async def enter(self, argv: Sequence[str], term: str, tty: bool, hears: bool) -> DockerShell:
         directory = str(self._directory)
-        return await DockerShell.open(self._link, self.container, argv, directory=directory, term=term, tty=tty)
+        return await DockerShell.open(
+            self._link, self.container, argv, directory=directory, term=term, tty=tty, hears=hears
+        )
 
     async def _signal(self, name: str) -> None:
         if self.exit is not None:

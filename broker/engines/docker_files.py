@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
-from broker.engines.container import BROKER_LABEL, LOG_NAME, TIMES_NAME
+from broker.engines.container import BROKER_LABEL
 from broker.engines.docker_archive import Entry, is_whole, length, only_file, packed, room, unpack
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
 from broker.engines.plain import MAX_FETCH
 from broker.errors import EngineUnreachable
+from broker.protocol.job import LOG_NAME, TIMES_NAME
 from broker.protocol.training import CHECKPOINTS_NAME, EVENTS_NAME
 
 AGAIN_S = 5.0  # before files that could not be written here are fetched again

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from broker.engines.container import LOG_NAME, TIMES_NAME
+from broker.protocol.job import LOG_NAME, TIMES_NAME
 
 _ENTER = 0o711
 _OURS = (LOG_NAME, TIMES_NAME)

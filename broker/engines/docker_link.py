@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
-from aiodocker.execs import Exec
 
 from broker.engines.docker_errors import Refused, unreachable
+from broker.engines.docker_hijack import Hijacked, Way
 from broker.engines.docker_ssh import Tunnel
 from broker.errors import EngineError, EngineUnreachable
 
@@ -26,6 +27,7 @@ FRESH_S = 0.5  # an answer as old as this still says that it answers
 SLOW_S = 60.0  # for making and starting a container on a busy machine
 OLDEST_API = (1, 41)
 READ_BYTES = 1 << 20  # buffered of a stream
+_TLS_PORT = 2376
 _ROOT_NETWORK = "none"  # made with a daemon's data, never removed: its id tells them from others
 _FROM_ABOVE = frozenset({502, 503, 504})  # a proxy's words, not the daemon's
 
@@ -139,12 +141,11 @@ class Link:
             if refused.status != 404 and "already in progress" not in refused.message:
                 raise
 
-    async def attach_exec(self, id: str, tty: bool) -> Any:
-        """aiodocker's Stream of a program in a container, which is thereby started. Raises Refused."""
+    async def attach_exec(self, id: str, tty: bool) -> Hijacked:
+        """What a program in a container reads and says; it is thereby started. Raises Refused."""
         async with self._asked(SLOW_S) as docker:
-            stream = Exec(docker, id, tty).start(timeout=aiohttp.ClientTimeout(total=None))
-            await stream.__aenter__()
-            return stream
+            path = f"/{docker.api_version}/exec/{id}/start"
+            return await Hijacked.open(self._way(), path, {"Detach": False, "Tty": tty})
 
     # --- files ---
 
@@ -319,16 +320,20 @@ class Link:
         return self._streams
 
     def _open(self) -> Docker:
-        scheme, _, address = self._url.partition("://")
-        url = "unix://localhost"  # the connector knows where
+        way = self._way()
+        if way.tls is None:
+            return Docker(url="unix://localhost", connector=aiohttp.UnixConnector(way.path, limit=0))
+        connector = aiohttp.TCPConnector(limit=0, ssl=way.tls)
+        return Docker(url=f"https://{self._url.partition('://')[2]}", connector=connector)
+
+    def _way(self) -> Way:
+        """Raises EngineUnreachable: its certificates cannot be read."""
         if self._tunnel is not None:
-            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(str(self._tunnel.socket), limit=0)
-        elif scheme == "unix":
-            connector = aiohttp.UnixConnector(address, limit=0)
-        else:
-            connector = aiohttp.TCPConnector(limit=0, ssl=_context(self.node, self._tls))
-            url = f"https://{address}"
-        return Docker(url=url, connector=connector)
+            return Way(path=str(self._tunnel.socket))
+        where = urlsplit(self._url)
+        if where.scheme == "unix":
+            return Way(path=self._url.partition("://")[2])
+        return Way(host=where.hostname or "", port=where.port or _TLS_PORT, tls=_context(self.node, self._tls))
 
 
 def _context(node: str, folder: Path | None) -> ssl.SSLContext:

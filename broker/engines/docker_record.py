@@ -40,11 +40,7 @@ class RecordFile:
     @classmethod
     def create(cls, directory: Path, root: str) -> "RecordFile":
         """Durable when it returns. Blocking. Raises FileExistsError: the attempt was started before; OSError."""
-        path = path_of(directory)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), Record(root=root))
-        file.save(durable=True)
-        return file
+        return cls._new(directory, root, os.O_EXCL)
 
     @classmethod
     def open(cls, directory: Path) -> "RecordFile | None":
@@ -62,9 +58,13 @@ class RecordFile:
     @classmethod
     def renew(cls, directory: Path, root: str) -> "RecordFile":
         """In place of one that is not whole: the log is read from its beginning. Blocking."""
+        return cls._new(directory, root, os.O_TRUNC)
+
+    @classmethod
+    def _new(cls, directory: Path, root: str, how: int) -> "RecordFile":
         path = path_of(directory)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), Record(root=root))
+        file = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | how, 0o600), Record(root=root))
         file.save(durable=True)
         return file
 

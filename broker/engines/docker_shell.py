@@ -1,4 +1,4 @@
-"""A program at a terminal inside an attempt's container, for the person who asked for it."""
+"""A program inside an attempt's container, at a terminal or in a pipe, for the person who asked for it."""
 
 import re
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from broker.engines.docker_errors import Refused
+from broker.engines.docker_hijack import Hijacked
 from broker.engines.docker_link import Link
 from broker.errors import Conflict
 
@@ -15,9 +16,7 @@ _TERM = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+-]{0,40}")
 
 
 class DockerShell:
-    """`read` first."""
-
-    def __init__(self, link: Link, id: str, stream: Any, tty: bool) -> None:
+    def __init__(self, link: Link, id: str, stream: Hijacked, tty: bool) -> None:
         self._link = link
         self._id = id
         self._stream = stream
@@ -25,11 +24,11 @@ class DockerShell:
 
     @classmethod
     async def open(
-        cls, link: Link, container: str, argv: Sequence[str], *, directory: str, term: str, tty: bool
+        cls, link: Link, container: str, argv: Sequence[str], *, directory: str, term: str, tty: bool, hears: bool
     ) -> "DockerShell":
-        """As the job itself: its user, its limits. Raises Conflict, EngineUnreachable."""
+        """As the job itself: its user, its limits. `hears`: what is written. Raises Conflict, EngineUnreachable."""
         body = {
-            "AttachStdin": tty,
+            "AttachStdin": hears,
             "AttachStdout": True,
             "AttachStderr": True,
             "Tty": tty,
@@ -45,13 +44,21 @@ class DockerShell:
 
     async def read(self) -> tuple[int, bytes] | None:
         """1 (output) or 2 (errors), and what was said. None at the end. Raises OSError."""
-        message = await self._stream.read_out()
-        return None if message is None else (int(message.stream), bytes(message.data))
+        if not self._tty:
+            return await self._stream.read_frame()
+        data = await self._stream.read()
+        return (1, data) if data else None
 
     async def write(self, data: bytes) -> None:
-        """Raises OSError."""
-        if self._tty:
-            await self._stream.write_in(data)
+        """A program that has just ended hears nothing of it: who reads learns of its end."""
+        with suppress(OSError, RuntimeError):
+            await self._stream.write(data)
+
+    async def end_input(self) -> None:
+        """There is no more to be written. At a terminal that is a key."""
+        if not self._tty:
+            with suppress(OSError, RuntimeError):
+                await self._stream.end()
 
     async def resize(self, columns: int, lines: int) -> None:
         with suppress(Refused):  # it has just ended
@@ -66,6 +73,6 @@ class DockerShell:
         return int(found["ExitCode"] if found.get("ExitCode") is not None else 137)
 
     async def close(self) -> None:
-        with suppress(OSError, RuntimeError, AssertionError):
+        if self._tty:
             await self.write(_GO_AWAY)
-        await self._stream.close()
+        self._stream.close()

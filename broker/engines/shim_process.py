@@ -14,6 +14,7 @@ import sys
 import time
 
 WIRE = 3
+PID, EXIT, LOG = "pid", "exit", "output.log"  # in the attempt's directory
 LENGTH = 4  # bytes, little endian, before each order
 TOMBSTONE = b"never\n"
 PR_SET_CHILD_SUBREAPER = 36
@@ -37,11 +38,11 @@ def main(boot: str) -> None:
             continue
         code = _wait(job)
         alone = _alone()
-        written = _write(f"{directory}/exit", code)
+        written = _write(f"{directory}/{EXIT}", code)
         heard = _say(f"ended {code} {alone:d} {written:d}\n")
         while not (heard or written):
             time.sleep(RETRY_S)
-            written = _write(f"{directory}/exit", code)
+            written = _write(f"{directory}/{EXIT}", code)
 
 
 def _order() -> "tuple[str, str, list[str], dict[str, str]] | None":
@@ -82,8 +83,8 @@ def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[
             except FileExistsError:
                 pass
         new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        log = os.open(f"{directory}/output.log", new | os.O_APPEND, 0o600)
-        claim = os.open(f"{directory}/pid", new, 0o600)
+        log = os.open(f"{directory}/{LOG}", new | os.O_APPEND, 0o600)
+        claim = os.open(f"{directory}/{PID}", new, 0o600)
         os.write(claim, own)
         step = "cwd"
         os.chdir(cwd)

@@ -229,6 +229,9 @@ class Version(Lenient):
     broker_id: str
 
 
+TERMINAL_WINDOW = 16  # messages of input that may be on their way
+
+
 class TerminalSize(Strict):
     columns: int = Field(ge=1, le=1000)
     lines: int = Field(ge=1, le=1000)
@@ -239,6 +242,7 @@ class TerminalRequest(Strict):
 
     argv: list[str] = Field(default_factory=list[str], max_length=4096)  # empty: a shell
     tty: bool = True  # at a terminal, by which it can be typed to
+    hears: bool = False  # without a terminal: what is sent is its input, which an empty message ends
     term: str = Field(default="", max_length=64)  # what kind of terminal
     size: TerminalSize | None = None
 

@@ -37,6 +37,9 @@ WAITING = frozenset({JobState.HELD, JobState.QUEUED})
 ACTIVE = frozenset({JobState.STARTING, JobState.RUNNING, JobState.UNKNOWN})
 FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED})
 
+LOG_NAME = "output.log"  # in an attempt's directory: what it said
+TIMES_NAME = "output.times"  # when which part of that was read, "<offset> <milliseconds since 1970>" a line
+
 _ENDS = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED, JobState.QUEUED, JobState.UNKNOWN})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -7,7 +7,8 @@ import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 
-NAME = "output.times"
+from broker.protocol.job import TIMES_NAME
+
 _STEP = timedelta(seconds=0.5)
 _log = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ class TimeIndex:
     """Made with the first line."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / NAME
+        self._path = directory / TIMES_NAME
         self._last: datetime | None = None
 
     def add(self, offset: int, at: datetime) -> None:

@@ -1,5 +1,6 @@
 """A DockerEngine on a real daemon and what tests ask of it, without a broker around it."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,3 +81,24 @@ class Node:
 async def said(attempt: DockerAttempt, offset: int = 0) -> list[str]:
     """Everything from `offset` on, to the end."""
     return [line.data.decode() async for batch in attempt.lines(offset) for line in batch]
+
+
+async def piped(attempt: DockerAttempt, argv: Sequence[str], data: bytes) -> tuple[int, bytes]:
+    """`data` through a program beside an attempt, to the end of both: its exit code, and what it made of that."""
+    shell = await attempt.enter(argv, "", tty=False, hears=True)
+
+    async def give() -> None:
+        for begin in range(0, len(data), 60_000):
+            await shell.write(data[begin : begin + 60_000])
+        await shell.end_input()
+
+    giving = asyncio.create_task(give())
+    made = bytearray()
+    try:
+        while (said := await shell.read()) is not None:
+            made += said[1]
+        await giving
+        return await shell.exit_code(), bytes(made)
+    finally:
+        giving.cancel()
+        await shell.close()

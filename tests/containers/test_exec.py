@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -37,14 +38,18 @@ async def running(shared_dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[tupl
             daemon.stop()
 
 
-async def executed(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(
+async def opened(daemon: Daemon, *arguments: str, stdin: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *(*WYOLO, "exec", *arguments),
         env=broker_environment(WYOLO_DATA_DIR=str(daemon.data_dir)),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def executed(daemon: Daemon, *arguments: str) -> tuple[int | None, str, str]:
+    process = await opened(daemon, *arguments, stdin=asyncio.subprocess.DEVNULL)
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
@@ -63,6 +68,27 @@ async def test_a_command_runs_as_the_job_and_its_exit_code_is_passed_on(running:
     assert code in {126, 127} or "no such" in err
     code, _, err = await executed(daemon, "77", "--", "true")
     assert (code, "there is no job 77" in err) == (2, True)
+
+
+async def test_what_is_piped_goes_in_and_comes_out_byte_by_byte(running: tuple[Daemon, int]) -> None:
+    daemon, job_id = running
+    given = random.Random(7).randbytes(3_000_001)
+    cat = await opened(daemon, str(job_id), "--", "sh", "-c", "busybox cat; echo done >&2; exit 9")
+    out, err = await cat.communicate(given)
+    assert (cat.returncode, err) == (9, b"done\n")
+    assert out == given
+    nothing = await opened(daemon, str(job_id), "--", "busybox", "wc", "-c")
+    out, _ = await nothing.communicate(b"")
+    assert (nothing.returncode, out.split()) == (0, [b"0"])
+
+
+async def test_a_program_that_reads_nothing_holds_nobody_up(running: tuple[Daemon, int]) -> None:
+    daemon, job_id = running
+    deaf = await opened(daemon, str(job_id), "--", "sh", "-c", "busybox head -c 4; exit 3")
+    out, _ = await deaf.communicate(b"abcdef" * 1_000_000)
+    assert (deaf.returncode, out) == (3, b"abcd")
+    patient = await opened(daemon, str(job_id), "--", "sh", "-c", "exit 4")  # its input is open, and stays so
+    assert await asyncio.wait_for(patient.wait(), 30) == 4
 
 
 async def test_nobody_gets_in_without_the_key(running: tuple[Daemon, int]) -> None:

@@ -15,7 +15,7 @@ from broker.engines.docker_attempt import DockerAttempt
 from broker.engines.docker_link import Link
 from broker.errors import EngineUnreachable
 from tests.containers.dockerd import Dockerd, free_port
-from tests.containers.node import Node, said
+from tests.containers.node import Node, piped, said
 from tests.waiting import until, until_awaited, until_sync
 
 
@@ -92,6 +92,7 @@ async def test_a_job_runs_by_ssh_and_survives_the_connection(
         attempt = await node.engine.launch(launch)
         log = launch.directory / "output.log"
         await until(lambda: log.read_text().count("\n") > 20)
+        assert await piped(attempt, ("sh", "-c", "busybox wc -c; exit 4"), b"x" * 500_000) == (4, b"500000\n")
         sshd.stop()
         with pytest.raises(EngineUnreachable):
             await attempt.wait()

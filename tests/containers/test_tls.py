@@ -1,5 +1,6 @@
 """An engine behind mutual TLS, by a line that breaks."""
 
+import random
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from broker.engines.base import Exit
+from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
 from broker.errors import EngineUnreachable
 from dind import certificates
 from tests.containers import tls
 from tests.containers.dockerd import Dockerd, skip_without_docker
-from tests.containers.node import Node, said
+from tests.containers.node import Node, piped, said
 from tests.waiting import until
 
 
@@ -60,6 +62,26 @@ async def test_a_job_runs_by_tls_and_a_cut_line_loses_nothing(
         found = await node.attach(launch, attempt.engine_ref)
         assert await found.wait() == Exit(5)
         assert await said(found) == [str(number) for number in range(1, 301)]
+
+
+async def test_a_program_hears_the_end_of_its_input_by_tls_and_is_heard_after_it(
+    encrypted: Dockerd, line: tls.Line, tmp_path: Path
+) -> None:
+    async with Node(
+        encrypted, tmp_path / "jobs", link=lambda: Link("box", line.url, certificates_of(encrypted))
+    ) as node:
+        attempt = await node.engine.launch(node.shell("sleep 99"))
+        given = random.Random(5).randbytes(2_000_001)
+        script = "busybox cat; busybox sleep 0.2; echo; head -c 300000 /dev/zero; exit 6"
+        code, made = await piped(attempt, ("sh", "-c", script), given)
+        assert code == 6
+        assert made == given + b"\n" + bytes(300_000)
+        await attempt.kill()
+        await attempt.wait()
+    link = Link("box", line.url, certificates_of(encrypted))
+    with pytest.raises(Refused, match="No such exec"):
+        await link.attach_exec("0" * 64, tty=False)
+    await link.close()
 
 
 @pytest.mark.parametrize("whose", ["nobody's", "another authority's"])

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker import logs
-from broker.protocol.job import Attempt
+from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def attempt(directory: Path, data: bytes, ended: bool = True) -> Attempt:
-    (directory / logs.OUTPUT_NAME).write_bytes(data)
+    (directory / LOG_NAME).write_bytes(data)
     end = NOW if ended else None
     return Attempt(job_id=1, fence=1, node="local", directory=str(directory), started_at=NOW, ended_at=end)
 
@@ -56,7 +56,7 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_time(tmp_path: 
 
 def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"")
-    (tmp_path / logs.OUTPUT_NAME).unlink()
+    (tmp_path / LOG_NAME).unlink()
     chunk = logs.read(of)
     assert (chunk.lines, chunk.next_offset, chunk.eof) == ([], 0, True)
 
@@ -93,7 +93,7 @@ def indexed(directory: Path, count: int) -> Attempt:
     of = attempt(directory, b"".join(b"line%05d\n" % number for number in range(count)))
     first = int(NOW.timestamp() * 1000)
     entries = "".join(f"{number * 10} {first + number * 1000}\n" for number in range(count))
-    (directory / logs.TIMES_NAME).write_text(entries)
+    (directory / TIMES_NAME).write_text(entries)
     return of
 
 
@@ -109,7 +109,7 @@ def test_lines_are_found_by_the_time_they_were_written(tmp_path: Path, second: i
 
 def test_a_line_has_the_time_of_the_reading_it_came_with(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"a\nb\nc\n")
-    (tmp_path / logs.TIMES_NAME).write_text("0 1000\n4 2000\n9")
+    (tmp_path / TIMES_NAME).write_text("0 1000\n4 2000\n9")
     assert [line.at and line.at.timestamp() for line in logs.read(of).lines] == [1, 1, 2]
     assert [line.at and line.at.timestamp() for line in logs.read(of, 2).lines] == [1, 2]
 

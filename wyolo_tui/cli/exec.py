@@ -50,6 +50,7 @@ async def command(
         wanted = TerminalRequest(
             argv=argv or [],
             tty=tty,
+            hears=not sys.stdin.isatty(),
             term=os.environ.get("TERM", ""),
             size=TerminalSize(columns=size.columns or 80, lines=size.lines or 24) if tty else None,
         )

@@ -1,7 +1,6 @@
 """wyolo images: the image that trainings run in, built once and brought to every node."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +8,10 @@ import typer
 
 from wyolo_tui import discovery
 from wyolo_tui.cli.session import BadUse, Exit, Session
-from wyolo_tui.cli.steps import EngineUrl, folder, progress, tell, told
+from wyolo_tui.cli.steps import EngineUrl, folder, opened, progress, tell, told
 from wyolo_tui.cli.verb import verb
 
 if TYPE_CHECKING:
-    from dind.engine import Engine
     from dind.images import Copy, Where
 
 command = typer.Typer(help="Build the image that trainings run in, and bring it to every node.")
@@ -69,7 +67,7 @@ async def build(
         if not (name and equals):
             raise BadUse(f"--build-arg {text}: there is no value", "--build-arg NAME=VALUE")
         arguments[name] = value
-    async with _opened(cli, engine) as docker:
+    async with opened(cli, engine) as (docker, _):
         recipe = images.recipe(
             image,
             base=base or images.DEFAULT_BASE,
@@ -104,7 +102,7 @@ async def push(
     from dind import images
 
     where = _nodes(cli, nodes)
-    async with _opened(cli, engine) as docker:
+    async with opened(cli, engine) as (docker, _):
         with progress(cli) as tells:
             outcomes = await images.push(docker, where, image, tells, registry=registry)
     copies = list["Copy"]()
@@ -126,7 +124,7 @@ async def status(cli: Session, *, engine: EngineUrl = None, image: Image = "wyol
     """Show who has it, and whether it is the same everywhere. Fails where it is not."""
     from dind import images
 
-    async with _opened(cli, engine) as docker:
+    async with opened(cli, engine) as (docker, _):
         copies = await images.status(docker, _nodes(cli, None), image)
     if cli.json:
         cli.emit_list(copies)
@@ -136,16 +134,6 @@ async def status(cli: Session, *, engine: EngineUrl = None, image: Image = "wyol
             about = copy.message or (HOST_ABOUT if copy.node == "host" else ABOUT)[copy.state]
             cli.say(f"{MARKS[copy.state]} {copy.node:<18} {size}{about}".rstrip())
     return Exit.OK if all(copy.state == "same" for copy in copies) else Exit.FAILED
-
-
-@asynccontextmanager
-async def _opened(cli: Session, engine: str | None) -> AsyncGenerator["Engine"]:
-    from dind.engine import connected
-    from dind.home import Home
-
-    with told(cli):
-        async with connected(Home(discovery.data_directory(cli.data_dir)).engine(engine)) as docker:
-            yield docker
 
 
 def _nodes(cli: Session, names: Sequence[str] | None) -> list["Where"]:

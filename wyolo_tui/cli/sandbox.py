@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,11 @@ from pydantic import ValidationError
 
 from wyolo_tui import discovery
 from wyolo_tui.cli.session import BadUse, Exit, Session
-from wyolo_tui.cli.steps import EngineUrl, folder, mebibytes, progress, tell, told
+from wyolo_tui.cli.steps import EngineUrl, folder, mebibytes, opened, progress, tell, told
 from wyolo_tui.cli.verb import verb
 from wyolo_tui.unanswered import Unanswered
 
 if TYPE_CHECKING:
-    from dind.engine import Engine
     from dind.home import Home
     from dind.sandboxes import State
     from dind.spec import Sandbox
@@ -98,7 +96,7 @@ async def up(
         "privileged": privileged,
         "dockerd": dockerd,
     }
-    async with _opened(cli, engine) as (docker, home):
+    async with opened(cli, engine) as (docker, home):
         chosen = _meant(home, names, every=True)
         if port and len(chosen) > 1:
             raise BadUse("one port cannot be that of several sandboxes", "name one, or say --port 0")
@@ -125,7 +123,7 @@ async def status(cli: Session, *, names: Names = None, engine: EngineUrl = None)
     """Show how the sandboxes are, and what runs in them. Fails when one that was raised is not well."""
     from dind import sandboxes
 
-    async with _opened(cli, engine) as (docker, home):
+    async with opened(cli, engine) as (docker, home):
         meant = [home.sandbox(name) for name in _meant(home, names, every=True)]
         states = await asyncio.gather(*(sandboxes.inspect(docker, home, sandbox) for sandbox in meant))
     _show(cli, states)
@@ -145,7 +143,7 @@ async def logs(
     """Show what a sandbox's own daemon writes."""
     from dind import sandboxes
 
-    async with _opened(cli, engine) as (docker, home):
+    async with opened(cli, engine) as (docker, home):
         async for line in sandboxes.logs(docker, home, home.sandbox(_known(name)), tail=tail, follow=follow):
             cli.say(line)
 
@@ -168,7 +166,7 @@ async def shell(
     terminal = not words and sys.stdin.isatty() and sys.stdout.isatty()
     if not words and not terminal:
         raise BadUse("a shell needs a terminal", f"give it a command: wyolo sandbox shell {name} -- docker ps")
-    async with _opened(cli, engine) as (docker, home):
+    async with opened(cli, engine) as (docker, home):
         sandbox = home.sandbox(_known(name))
         raise typer.Exit(await execute(docker, sandbox, list(words or SHELL), terminal=terminal))
 
@@ -188,7 +186,7 @@ async def down(
     """End and remove sandboxes. Refused while jobs run; images and ended containers in them are kept."""
     from dind import sandboxes
 
-    async with _opened(cli, engine) as (docker, home):
+    async with opened(cli, engine) as (docker, home):
         meant = [home.sandbox(name) for name in _meant(home, names)]
         if not meant:
             cli.note("no sandbox was raised from this data directory")
@@ -238,18 +236,6 @@ async def init(
     if not laid.keys:
         cli.note("! nobody could log in by SSH: ~/.ssh has no public key")
     cli.say(f"start it: cd {laid.folder} && docker compose up -d")
-
-
-@asynccontextmanager
-async def _opened(cli: Session, engine: str | None) -> AsyncGenerator[tuple["Engine", "Home"]]:
-    """The host's daemon, and what this data directory knows. Ends the command when a daemon says no."""
-    from dind.engine import connected
-    from dind.home import Home
-
-    home = Home(discovery.data_directory(cli.data_dir))
-    with told(cli):
-        async with connected(home.engine(engine)) as docker:
-            yield docker, home
 
 
 def _meant(home: "Home", names: Sequence[str] | None, *, every: bool = False) -> list[str]:

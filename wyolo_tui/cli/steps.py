@@ -1,19 +1,21 @@
 """What the verbs about Docker daemons share: their errors told as every other, and how far they are."""
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broker.protocol.api import ErrorCode, Problem
+from wyolo_tui import discovery
 from wyolo_tui.cli.session import BadUse, Exit, Session
 
 if TYPE_CHECKING:
-    from dind.engine import Progress, Step
+    from dind.engine import Engine, Progress, Step
     from dind.errors import SandboxError
+    from dind.home import Home
 
 EngineUrl = Annotated[
     str | None,
@@ -37,6 +39,18 @@ def told(cli: Session) -> Generator[None]:
     except SandboxError as error:
         tell(cli, error)
         raise typer.Exit(Exit.FAILED) from error
+
+
+@asynccontextmanager
+async def opened(cli: Session, engine: str | None) -> AsyncGenerator[tuple["Engine", "Home"]]:
+    """The host's daemon, and what this data directory knows. Ends the command when a daemon says no."""
+    from dind.engine import connected
+    from dind.home import Home
+
+    home = Home(discovery.data_directory(cli.data_dir))
+    with told(cli):
+        async with connected(home.engine(engine)) as docker:
+            yield docker, home
 
 
 def tell(cli: Session, error: "SandboxError") -> None:

@@ -1,6 +1,7 @@
 """Home: the queue and the selected job on one screen."""
 
 from datetime import datetime
+from time import monotonic
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -26,7 +27,8 @@ from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
 
 CLOCK_S = 1.0
-SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read
+SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read ...
+ROAM_S = 0.3  # ... and one that has just come from another job this long: somebody is looking through the list
 WIDE, SHORT = 140, 30
 SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
@@ -42,6 +44,7 @@ class JobsScreen(JobKeys, Filtering):
         self._titled: tuple[Cell, str, bool] = ([], "", False)  # setting it again would draw the whole table again
         self._zoomed = False
         self._settling: Timer | None = None
+        self._moved_at = float("-inf")  # the cursor, by the monotonic clock
         self.reading = Reading(self)
 
     def body(self) -> ComposeResult:
@@ -201,7 +204,8 @@ class JobsScreen(JobKeys, Filtering):
             return
         if self._settling is not None:
             self._settling.stop()
-        self._settling = self.set_timer(SETTLE_S, self._settle)
+        before, self._moved_at = self._moved_at, monotonic()
+        self._settling = self.set_timer(ROAM_S if self._moved_at - before < ROAM_S else SETTLE_S, self._settle)
 
     def _settle(self) -> None:
         self._settling = None

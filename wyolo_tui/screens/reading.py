@@ -4,13 +4,13 @@ once their tab is open. Each is a worker that posts what it read; choosing anoth
 import asyncio
 from collections.abc import Awaitable
 from contextlib import aclosing
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from broker.protocol.api import LogChunk
 from broker.protocol.job import Job
 from wyolo_tui.link import Link
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead, OlderRead
+from wyolo_tui.together import Together
 
 if TYPE_CHECKING:
     from wyolo_tui.screens.jobs import JobsScreen
@@ -107,34 +107,23 @@ class Reading:
 
     async def _log(self, link: Link, job_id: int) -> None:
         """The tail and then what is written; told at most four times a second, of a flood only the newest lines."""
-        pending: list[LogChunk] = []
-        timer: asyncio.TimerHandle | None = None
-        told = 0.0
         fresh = True
 
-        def tell() -> None:
-            nonlocal timer, told, fresh
-            timer, told = None, monotonic()
-            if pending:
-                chunk = _joined(pending)
-                pending.clear()
-                self._screen.post_message(LogRead(job_id, chunk, fresh=fresh))
-                fresh = False
+        def tell(came: list[LogChunk]) -> None:
+            nonlocal fresh
+            self._screen.post_message(LogRead(job_id, _joined(came), fresh=fresh))
+            fresh = False
 
+        chunks = Together(LOG_TICK_S, tell)
         try:
             async with aclosing(link.follow_log(job_id, tail=TAIL)) as items:
                 async for item in items:
-                    if not isinstance(item, LogChunk):
-                        continue
-                    pending.append(item)
-                    if timer is None:
-                        wait_s = max(0.0, told + LOG_TICK_S - monotonic())
-                        timer = asyncio.get_running_loop().call_later(wait_s, tell)
+                    if isinstance(item, LogChunk):
+                        chunks.add(item)
         finally:
-            if timer is not None:
-                timer.cancel()
+            chunks.drop_timer()
             if self._job is not None and self._job.id == job_id:
-                tell()
+                chunks.tell()
 
     async def _older_log(self, link: Link, job_id: int, before: int) -> None:
         start = max(0, before - OLDER_BYTES)

@@ -169,7 +169,7 @@ class SubmitDialog(Dialog[Job]):
             ("ctrl+s", "key" if ready else "faint"),
             (f" {send}   ", "" if ready else "faint"),
             ("ctrl+o", "key"),
-            (" open file   ", "dim"),
+            (" open   ", "dim"),
             ("ctrl+g", "key"),
             (" priority   ", "dim"),
         ]

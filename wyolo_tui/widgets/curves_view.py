@@ -12,11 +12,10 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from broker.protocol.api import MetricTable
-from wyolo_tui.host import host_of
+from wyolo_tui.host import Hosted
 from wyolo_tui.keymap import bindings
-from wyolo_tui.present import Cell, Glyphs, number
+from wyolo_tui.present import Cell, number
 from wyolo_tui.series import SMOOTHING, Chart, at, charts, logarithmic, reduce
-from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
 from wyolo_tui.widgets.chart import ChartPlot, Drawn, Picture
 
@@ -40,7 +39,7 @@ class ChartBox(Vertical):
         self.post_message(self.Ready())
 
 
-class CurvesView(Widget, can_focus=True):
+class CurvesView(Widget, Hosted, can_focus=True):
     BINDINGS = bindings("curves")
     DEFAULT_CSS = """
     CurvesView { height: 1fr; layout: vertical; }
@@ -75,14 +74,6 @@ class CurvesView(Widget, can_focus=True):
     def compose(self) -> ComposeResult:
         yield Static(id="no-curves", markup=False)
         yield Grid(id="charts")
-
-    @property
-    def palette(self) -> Palette:
-        return host_of(self).palette
-
-    @property
-    def glyphs(self) -> Glyphs:
-        return host_of(self).glyphs
 
     # --- content ---
 

@@ -17,10 +17,9 @@ from textual.widgets import Static
 from broker.protocol.api import LogChunk, MetricTable
 from broker.protocol.event import AuditEntry
 from broker.protocol.job import FINAL, Job
-from wyolo_tui.host import host_of
-from wyolo_tui.present import Cell, Glyphs, plain, state_cell
+from wyolo_tui.host import Hosted, host_of
+from wyolo_tui.present import Cell, plain, state_cell
 from wyolo_tui.prose import audit_line, config_lines, headline
-from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import NARROW, styled, titled
 from wyolo_tui.widgets.lines import Lines
 from wyolo_tui.widgets.log_view import LogView
@@ -35,7 +34,7 @@ TABS = ("log", "curves", "config", "events")
 _TITLES = {"log": "Log", "curves": "Curves", "config": "Config", "events": "Events"}
 
 
-class Detail(Vertical):
+class Detail(Vertical, Hosted):
     DEFAULT_CSS = """
     Detail { height: 1fr; }
     Detail #about { height: 3; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
@@ -68,14 +67,6 @@ class Detail(Vertical):
                 view = TextView(id=tab)
                 view.display = False
                 yield view
-
-    @property
-    def palette(self) -> Palette:
-        return host_of(self).palette
-
-    @property
-    def glyphs(self) -> Glyphs:
-        return host_of(self).glyphs
 
     @property
     def log_view(self) -> LogView:

@@ -10,12 +10,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from wyolo_tui.host import host_of
-from wyolo_tui.present import Cell, Glyphs
-from wyolo_tui.themes import Palette
+from wyolo_tui.host import Hosted
+from wyolo_tui.present import Cell
 
 
-class Lines(ScrollView, can_focus=True):
+class Lines(ScrollView, Hosted, can_focus=True):
     """`count` lines; subclasses draw one in `draw_line`. With a `header`, the first line stays in place."""
 
     header_lines = 0
@@ -43,14 +42,6 @@ class Lines(ScrollView, can_focus=True):
         return Strip.blank(width, self.base)
 
     # --- drawing ---
-
-    @property
-    def palette(self) -> Palette:
-        return host_of(self).palette
-
-    @property
-    def glyphs(self) -> Glyphs:
-        return host_of(self).glyphs
 
     @property
     def count(self) -> int:
