@@ -67,6 +67,16 @@ class Dockerd:
     def start(self, data: str = "data") -> Self:
         """Answers when it returns. `data`: its folder; another one is another daemon."""
         shutil.rmtree(self.directory / "exec" / "containerd", ignore_errors=True)  # of a life before this one
+        return self._begin(data)
+
+    def restore(self) -> Self:
+        """Once it has ended: started again with all that its last life left, as by its machine's service manager."""
+        assert self._process is not None
+        self._process.wait(END_S)
+        (self.directory / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)  # nobody may have reaped it
+        return self._begin("data")
+
+    def _begin(self, data: str) -> Self:
         (self.directory / "pid").unlink(missing_ok=True)
         command = [
             *("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", "dockerd"),

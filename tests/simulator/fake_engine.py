@@ -30,7 +30,7 @@ class Node:
         slots: int,
         gpus: Sequence[str] = (),
     ) -> None:
-        """`witness` is shown each process that starts."""
+        """`witness` is shown each process that begins to do something."""
         self.name, self.slots, self.gpus = name, slots, gpus
         self.processes: dict[AttemptRef, Process] = {}
         self.refused: set[AttemptRef] = set()  # never started, and never to be
@@ -115,9 +115,9 @@ class Node:
             raise AlreadyLaunched(f"{launch.ref.name} was started before")
         if launch.ref in self.refused:
             raise EngineError(f"{launch.ref.name} may not start any more")
-        process = Process(self._loop, launch, self._mood, self._damaged)
+        process = Process(self._loop, launch, self._mood, self._damaged, self._witness)
         self.processes[launch.ref] = process
-        self._witness(process)
+        process.start()
         return process
 
     def look(self, ref: AttemptRef) -> Process:

@@ -52,10 +52,12 @@ class Simulator(RuleBasedStateMachine):
         """An empty ledger."""
         return cls.room / "empty.db"
 
-    @initialize(seed=st.integers(0, 1 << 30), trainings=st.integers(0, 3), commands=st.integers(0, 2))
-    def begin(self, seed: int, trainings: int, commands: int) -> None:
+    @initialize(
+        seed=st.integers(0, 1 << 30), trainings=st.integers(0, 3), commands=st.integers(0, 2), fenced=st.sets(NODES)
+    )
+    def begin(self, seed: int, trainings: int, commands: int, fenced: set[str]) -> None:
         """`seed`: of every latency and every fate; 0: no latency."""
-        self.world = World(self.home, self.template(), seed)
+        self.world = World(self.home, self.template(), seed, fenced)
         self.begun = True
         for number in range(trainings + commands):
             self.submit(number < trainings, keyed=number % 2 == 0, hold=False, priority=Priority.NORMAL, epochs=3)

@@ -18,14 +18,17 @@ def at_every_moment(world: World) -> None:
     _agree(world, not world.broken, "; ".join(world.broken))
     rows = world.ledger.execute("SELECT id, fence FROM jobs WHERE state IN (?, ?, ?)", _ACTIVE)
     active = set(rows.fetchall())
-    alive = [process for process in world.processes() if process.alive]
-    for process in alive:
+    working = [process for process in world.processes() if process.working]
+    for process in working:
         ref = process.ref
-        _agree(world, (ref.job_id, ref.fence) in active, f"{ref.name} is alive, and the ledger does not know of it")
-    gpus = Counter(gpu for process in alive for gpu in process.launch.gpus)
+        _agree(world, (ref.job_id, ref.fence) in active, f"{ref.name} works, and the ledger does not know of it")
+    jobs = Counter(process.ref.job_id for process in working)
+    _agree(world, all(count == 1 for count in jobs.values()), f"a job has two attempts that work: {jobs}")
+    gpus = Counter(gpu for process in working for gpu in process.launch.gpus)
     _agree(world, all(count == 1 for count in gpus.values()), f"a GPU has two owners: {gpus}")
     for node in world.nodes.values():
-        _agree(world, len(node.alive()) <= node.slots, f"{node.name} runs more than it has slots for: {node.alive()}")
+        here = [process.ref.name for process in node.processes.values() if process.working]
+        _agree(world, len(here) <= node.slots, f"{node.name} runs more than it has slots for: {here}")
 
 
 def settled(world: World) -> None:
@@ -128,7 +131,7 @@ def _submissions_are_there_once(world: World) -> None:
 def _is_where_it_should(world: World, job: Job, attempts: list[Attempt]) -> None:
     """Its state has a cause in what happened, or in what somebody asked."""
     last = world.process(job.id, job.fence)
-    succeeded = last is not None and last.succeeded and (job.id, job.fence) not in world.given_up
+    succeeded = last is not None and last.succeeded and not _unseen(world, attempts[-1])
     what = f"job {job.id} is {job.state} ({job.reason}: {job.message})"
     _agree(world, job.intent is None, f"{what} and still has an intent")
     match job.state:
@@ -176,13 +179,26 @@ def _attempts_are_complete(world: World, job: Job, attempts: list[Attempt]) -> N
     for attempt in attempts:
         what = f"attempt {attempt.fence} of job {job.id} ({attempt.reason}: {attempt.message})"
         _agree(world, attempt.ended_at is not None and attempt.reason is not None, f"{what} has no end")
+        if (job.id, attempt.fence) in world.given_up:
+            continue
+        left = job.kind == "train" and attempt.node in world.fenced
+        _agree(world, left or attempt.reason is not EndReason.NODE_LOST, f"{what} was given up, and nobody said so")
         process = world.process(job.id, attempt.fence)
-        if process is None or (job.id, attempt.fence) in world.given_up:
+        if process is None:
             continue
         assert process.exit is not None
         heard = (attempt.log_offset, attempt.last_event, attempt.exit_code)
         said = (len(process.output), process.said, process.exit.code)
+        if _unseen(world, attempt):  # its files tell of it, and they lie here
+            heard, said = heard[1:2], said[1:2]
         _agree(world, heard == said, f"{what}: offset, events, exit code are {heard}, it said {said}")
+
+
+def _unseen(world: World, attempt: Attempt) -> bool:
+    """Nobody saw how it ended: a person said that it is gone, or its lease was over."""
+    process = world.process(attempt.job_id, attempt.fence)
+    left = process is not None and process.fenced and attempt.exit_code is None
+    return left or (attempt.job_id, attempt.fence) in world.given_up
 
 
 def _ran_once(world: World, job: Job, attempts: list[Attempt]) -> None:
@@ -191,7 +207,7 @@ def _ran_once(world: World, job: Job, attempts: list[Attempt]) -> None:
         process = world.process(job.id, attempt.fence)
         made_way = _asked(world, job.id, "preempt") or _asked(world, job.id, "evict")
         again = _asked(world, job.id, "resume") or (job.kind == "command" and made_way)
-        if process is not None and process.succeeded and (job.id, attempt.fence) not in world.given_up:
+        if process is not None and process.succeeded and not _unseen(world, attempt):
             _agree(world, bool(again), f"attempt {attempt.fence} of job {job.id} succeeded, and it ran again")
 
 

@@ -1,12 +1,25 @@
 """An attempt as it really is: a trainer or a command that lives, speaks, obeys or not, and ends, whoever watches."""
 
 import json
+import signal
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from broker.engines.base import Exit, Launch
 from broker.protocol.job import EndReason
-from broker.protocol.training import CONFIG_NAME, EVENTS_NAME, EXIT_STOPPED, RESULT_NAME, TrainConfig
+from broker.protocol.training import (
+    CONFIG_NAME,
+    EVENTS_NAME,
+    EXIT_STOPPED,
+    LEASE_ENV,
+    LEASE_S_ENV,
+    RESULT_NAME,
+    TrainConfig,
+)
+from tests.simulator.fence import Fence
 from tests.simulator.loop import Bell, VirtualLoop
 
 Fate = Literal["complete", "fail", "die", "killed", "oom", "no result"]
@@ -25,8 +38,11 @@ class Mood:
 
 
 class Process:
-    def __init__(self, loop: VirtualLoop, launch: Launch, mood: Mood, damaged: set[str]) -> None:
-        """`damaged`: checkpoints that cannot be gone on from."""
+    def __init__(
+        self, loop: VirtualLoop, launch: Launch, mood: Mood, damaged: set[str], witness: Callable[["Process"], None]
+    ) -> None:
+        """`damaged`: checkpoints that cannot be gone on from. `witness` is shown it when it begins to do something: one
+        that fences itself has heard of its broker by then."""
         self._loop = loop
         self._mood = mood
         config = launch.directory / CONFIG_NAME
@@ -43,6 +59,10 @@ class Process:
         self._directory = str(launch.directory)
         self._begun = False
         self._told_to_stop = False
+        self._left_by_itself = False
+        self._witness = witness
+        self._fence: Fence | None = None
+        self._may_work = LEASE_ENV not in launch.env
         self._fate: Fate = loop.random.choice(_FATES)
         self._deaf = loop.random.random() < mood.deafness
         if self.config is None:
@@ -57,9 +77,27 @@ class Process:
         self.epoch = self._first - 1
         self._loop.call_later(self._pause(), self._live)
 
+    def start(self) -> None:
+        if self._may_work:
+            return self._witness(self)
+        env = self.launch.env
+        self._fence = Fence(
+            self._loop, Path(env[LEASE_ENV]), float(env[LEASE_S_ENV]),
+            granted=self._granted, leave=self._is_cut_off, end=self._is_alarmed,
+        )  # fmt: skip
+
     @property
     def alive(self) -> bool:
         return self.exit is None
+
+    @property
+    def working(self) -> bool:
+        """It does something: what only waits for a word of its broker does not."""
+        return self.alive and self._may_work
+
+    @property
+    def fenced(self) -> bool:
+        return self._fence is not None
 
     # --- what it does by itself ---
 
@@ -69,7 +107,7 @@ class Process:
     def _live(self) -> None:
         if not self.alive:
             return
-        if self._mood.paused:
+        if self._mood.paused or not self._may_work:
             pass
         elif not self._begun:
             self._begin()
@@ -107,7 +145,7 @@ class Process:
         self._log(f"epoch {self.epoch}")
 
     def meet(self, fate: Fate) -> None:
-        if not self.alive:
+        if not self.alive or (not self._may_work and fate in {"complete", "fail", "no result"}):
             return
         match fate:
             case "complete":
@@ -147,12 +185,26 @@ class Process:
         if self.alive:
             self._end(Exit(137))
 
+    def _granted(self) -> None:
+        self._may_work = True
+        self._witness(self)
+
+    def _is_cut_off(self) -> None:
+        """Nothing is heard of its broker, or that it was given up. One that hangs does not hear this either."""
+        if not self._told_to_stop and not self._deaf:
+            self._left_by_itself = True
+            self.terminate()
+
+    def _is_alarmed(self) -> None:
+        """By the kernel: its lease is over."""
+        self._end(Exit(128 + signal.SIGALRM))
+
     def _leave(self) -> None:
         if not self.alive:
             return
         if self.config is None:
             return self._end(Exit(143))
-        self._result(EndReason.USER_STOP)
+        self._result(EndReason.INTERRUPTED if self._left_by_itself else EndReason.USER_STOP)
         self._end(Exit(EXIT_STOPPED))
 
     # --- how it speaks ---
@@ -163,7 +215,7 @@ class Process:
     def _say(self, event: str, **fields: Any) -> None:
         self.said += 1
         line = json.dumps({"n": self.said, "at": self._now(), "event": event, **fields}).encode()
-        self.files[EVENTS_NAME] = self.files.get(EVENTS_NAME, b"") + line + b"\n"
+        self._write(EVENTS_NAME, self.files.get(EVENTS_NAME, b"") + line + b"\n")
         if self._loop.random.random() >= self._mood.silence:
             self.output += b"\x1e" + line + b"\n"
             self.bell.ring()
@@ -175,8 +227,17 @@ class Process:
     def _result(self, reason: EndReason) -> None:
         ok = reason is EndReason.COMPLETED
         said = {"fence": self.ref.fence, "ok": ok, "reason": reason, "epoch": self.epoch, "events": self.said}
-        self.files[RESULT_NAME] = json.dumps(said).encode()
+        self._write(RESULT_NAME, json.dumps(said).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Its node has it; where trainings fence themselves, the broker sees it too."""
+        self.files[name] = content
+        if self.fenced:
+            with suppress(OSError):  # its job was removed
+                (self.launch.directory / name).write_bytes(content)
 
     def _end(self, exit: Exit) -> None:
         self.exit = exit
+        if self._fence is not None:
+            self._fence.lift()
         self.bell.ring()

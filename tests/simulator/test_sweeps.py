@@ -1,6 +1,6 @@
 """One story each, with the one moment that matters put everywhere it can be."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import product
 from pathlib import Path
@@ -10,9 +10,9 @@ import pytest
 from broker.protocol.job import JobState, Priority
 from tests.simulator import oracle
 from tests.simulator.life import make_template
-from tests.simulator.world import Submission, World, command, training
+from tests.simulator.world import LEASE_S, Submission, World, command, training
 
-Make = Callable[[int], AbstractContextManager[World]]
+Make = Callable[..., AbstractContextManager[World]]
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def made(tmp_path: Path) -> Make:
     make_template(tmp_path / "empty.db")
 
     @contextmanager
-    def made(seed: int) -> Generator[World]:
+    def made(seed: int, fenced: Collection[str] = ()) -> Generator[World]:
         home = tmp_path / f"home-{seed}"
         home.mkdir()
-        world = World(home, tmp_path / "empty.db", seed)
+        world = World(home, tmp_path / "empty.db", seed, fenced)
         world.mood.paused = True
         try:
             yield world
@@ -51,6 +51,7 @@ def submit(world: World, epochs: int = 0) -> None:
 def run_until_started(world: World, attempts: int = 1) -> None:
     while len(world.processes()) < attempts:
         world.step()
+        oracle.at_every_moment(world)
         assert world.loop.time() < 60.0
 
 
@@ -115,3 +116,59 @@ def test_an_attempt_that_was_given_up_says_nothing_of_the_next(made: Make) -> No
             world.loop.pass_time(12.0)
             oracle.settled(world)
             world.mood.paused = True
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_training_that_is_cut_off_leaves_by_itself_and_goes_on_elsewhere(made: Make, frozen: bool) -> None:
+    """Whenever its node is cut off, also while it starts: with what it said, and without what it did not save."""
+    for steps in range(0, 60, 4):
+        with made(steps, ("alpha", "beta")) as world:
+            submit(world, epochs=3)
+            run_until_started(world)
+            [first] = world.processes()
+            node = next(node for node in world.nodes.values() if first.ref in node.processes)
+            world.step(steps)
+            node.lose(frozen)
+            run_until_started(world, attempts=2)
+            assert not first.working
+            second = world.process(1, 2)
+            assert second is not None and second.ref not in node.processes
+
+
+def test_a_training_whose_container_starts_after_its_lease_trains_nothing(made: Make) -> None:
+    for steps in range(0, 60, 4):
+        with made(steps, ("alpha", "beta")) as world:
+            for node in world.nodes.values():
+                node.slow = True
+            submit(world, epochs=3)
+            while not (coming := [node for node in world.nodes.values() if node.on_their_way]):
+                world.step()
+                assert world.loop.time() < 60.0
+            coming[0].lose(frozen=True)
+            for node in world.nodes.values():
+                node.slow = False
+            world.step(steps)
+            run_until_started(world)
+            coming[0].find()
+            world.loop.pass_time(2 * LEASE_S)
+            late = world.process(1, 1)
+            assert late is None or (late.exit is not None and not late.said)
+            assert world.process(1, 2) is not None
+
+
+def test_a_new_broker_waits_for_the_whole_lease_of_a_trainer_that_hangs(made: Make) -> None:
+    for steps in range(0, 30, 2):
+        with made(steps, ("alpha", "beta")) as world:
+            world.mood.deafness = 1.0
+            submit(world, epochs=3)
+            run_until_started(world)
+            [first] = world.processes()
+            while first.alive and not first.working:
+                world.step()
+            node = next(node for node in world.nodes.values() if first.ref in node.processes)
+            node.lose(frozen=False)
+            world.loop.pass_time(steps / 5)
+            world.crash()
+            world.begin()
+            run_until_started(world, attempts=2)
+            assert not first.working

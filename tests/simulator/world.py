@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ Verb = Literal[
     "stop", "kill", "preempt", "evict", "resume", "hold", "release", "priority", "move", "remove", "rerun", "resolve"
 ]
 _PUTS_BACK: frozenset[Verb] = frozenset({"resume", "release", "preempt", "evict"})
+LEASE_S = 9.0
 _LINES = 400  # of the broker's log that a failure shows
 
 
@@ -46,7 +47,8 @@ class Asked:
 
 
 class World:
-    def __init__(self, home: Path, template: Path, seed: int) -> None:
+    def __init__(self, home: Path, template: Path, seed: int, fenced: Collection[str] = ()) -> None:
+        """`fenced`: nodes whose trainings end by themselves when they hear nothing of their broker for LEASE_S."""
         self.loop = VirtualLoop(seed, steady=seed == 0)
         self.loop.set_exception_handler(self._unhandled)
         self.mood = Mood()
@@ -57,7 +59,13 @@ class World:
             "alpha": Node("alpha", self.loop, self.mood, self.damaged, self._started, slots=2),
             "beta": Node("beta", self.loop, self.mood, self.damaged, self._started, slots=2, gpus=("GPU-b",)),
         }
-        nodes = [NodeSettings.model_validate({"name": node.name, "slots": node.slots}) for node in self.nodes.values()]
+        self.fenced = frozenset(fenced)
+        nodes = [
+            NodeSettings.model_validate(
+                {"name": name, "slots": node.slots, "self_fencing_s": LEASE_S if name in fenced else 0}
+            )
+            for name, node in self.nodes.items()
+        ]
         values: dict[str, Any] = {"data_dir": home, "nodes": nodes, "preflight": False, "backoff_s": 1, "grace_s": 5}
         self.settings = Settings(**values)
         new_home(home, template)
@@ -186,7 +194,7 @@ class World:
         """The promises that count at the moment when something starts."""
         ref = process.ref
         self.note(f"{ref.name} starts")
-        others = [each.ref.name for each in self.processes() if each.alive and each.ref.job_id == ref.job_id]
+        others = [each.ref.name for each in self.processes() if each.working and each.ref.job_id == ref.job_id]
         if others != [ref.name]:
             self.breaks(f"two attempts of one job are alive: {', '.join(others)}")
         rows = self.ledger.execute("SELECT state, fence FROM jobs WHERE id = ?", (ref.job_id,)).fetchall()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from broker.settings import Policy
 from broker.wishes import Allowed
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NO_GPU = GpuRequest(count=0)
 
 
 def room(gpus: int = 0, slots: int = 4, occupied: Sequence[Occupied] = (), name: str = "local") -> Room:
@@ -192,6 +195,9 @@ def test_no_more_of_a_gpu_is_given_than_is_free_now() -> None:
     node = replace(room(gpus=1, occupied=[on(9, "local-0", share=0.25)]), use=held("local-0", used=8000))
     assert not place([job(1, GpuRequest(memory_fraction=0.5))], [node], NOW).assignments
     assert place([job(1, GpuRequest(memory_fraction=0.2))], [node], NOW).assignments
+    node, quarter = replace(node, use=held("local-0", used=5000)), GpuRequest(memory_fraction=0.25)
+    plan = place([job(1, quarter), job(2, quarter), job(3, quarter)], [node], NOW)
+    assert [done.job_id for done in plan.assignments] == [1, 2]
 
 
 def test_who_waits_for_others_to_leave_a_gpu_keeps_nobody_from_the_rest() -> None:
@@ -206,6 +212,36 @@ def test_a_large_job_is_not_overtaken_for_what_it_needs() -> None:
     assert plan.assignments == [Assignment(3, "local", ())]
     assert plan.waits[1] == "waits for 2 GPUs: local has 2, 1 of them busy (job 9)"
     assert plan.waits[2] == "waits for job 1, which is next on local"
+
+
+def test_each_large_job_is_held_back_on_a_node_of_its_own_and_on_no_other() -> None:
+    nodes = [room(name=name, occupied=[on(number)]) for number, name in enumerate("ab", start=8)]
+    large, larger, small = job(1, NO_GPU, cpus=8), job(2, NO_GPU, cpus=8), job(3, NO_GPU, cpus=2)
+    assert place([large, small], nodes, NOW).assignments == [Assignment(3, "b", ())]
+    assert place([large, larger, small], nodes, NOW).assignments == []
+
+
+def test_the_last_slot_is_held_back_too() -> None:
+    node = room(slots=2, occupied=[Occupied(9, 1, 500)])
+    assert place([job(1, NO_GPU, memory=600), job(2, NO_GPU)], [node], NOW).assignments == []
+
+
+def test_what_is_held_back_of_the_gpus_is_what_gets_the_job_started_first() -> None:
+    one_free = room(gpus=3, slots=8, occupied=[on(8, "local-0"), on(9, "local-1")])
+    assert place([job(1, GpuRequest(count=2)), job(2)], [one_free], NOW).assignments == []
+    shares = [on(8, "local-0", share=0.75), on(9, "local-1", share=0.75), on(10, "local-2", share=0.5)]
+    both, half = GpuRequest(count=2, memory_fraction=0.5), GpuRequest(memory_fraction=0.5)
+    assert place([job(1, both), job(2, half)], [room(gpus=3, slots=8, occupied=shares)], NOW).assignments == []
+    one_shared = room(gpus=2, slots=8, occupied=[on(8, "local-0"), on(9, "local-1", share=0.75)])
+    quarter = GpuRequest(memory_fraction=0.25)
+    assert place([job(1, half), job(2, quarter)], [one_shared], NOW).assignments == []
+
+
+def test_a_node_that_is_full_keeps_nobody_from_the_next() -> None:
+    nodes = [room(slots=1, occupied=[on(9)], name="a"), room(slots=1, name="b")]
+    plan = place([job(1), job(2), job(3)], nodes, NOW, explain=False)
+    assert plan.assignments == [Assignment(1, "b", ())]
+    assert plan.waits == {}
 
 
 def test_a_job_prefers_a_node_that_suits_it() -> None:
@@ -338,6 +374,41 @@ def test_no_stream_of_later_jobs_delays_an_earlier_one(
         running = after(running, [head, *endless], step.assignments)
         endless = [waiting for waiting in endless if waiting.job_id in step.waits]
     raise AssertionError(f"job {head.job_id} never started: {running}")
+
+
+small = st.builds(
+    Resources, cpus=st.sampled_from([0.5, 2.0, 4.0]), memory_mib=st.sampled_from([0, 100, 400]), gpu=st.just(NO_GPU)
+)
+
+
+@given(
+    running=st.lists(st.integers(1, 3), min_size=2, max_size=3),
+    order=st.randoms(use_true_random=False),
+    later=st.lists(small, min_size=1, max_size=6),
+    policy=policies,
+    large=st.sampled_from([job(100, NO_GPU, cpus=8), job(100, NO_GPU, memory=1000)]),
+)
+def test_a_large_job_starts_as_soon_as_what_it_found_on_its_node_has_ended(
+    running: list[int], order: Random, later: list[Resources], policy: Policy, large: Waiting
+) -> None:
+    """It needs all of a node. On each, some run that will end, in any order; of the small ones behind it there are
+    always more, and they never do. Nothing that ends elsewhere takes from it what it is to have on its own."""
+    old = [(f"n{node}", 10 * node + n) for node, many in enumerate(running) for n in range(many)]
+    nodes = [
+        room(name=f"n{node}", occupied=[Occupied(10 * node + n, 1, 100) for n in range(many)])
+        for node, many in enumerate(running)
+    ]
+    order.shuffle(old)
+    numbers = count(101)
+    for n in range(len(old) + 1):
+        ended = {job_id for _, job_id in old[:n]}
+        nodes = [replace(each, occupied=[held for held in each.occupied if held.job_id not in ended]) for each in nodes]
+        queue = [large, *(Waiting(next(numbers), wanted) for wanted in later)]
+        plan = place(queue, nodes, NOW, policy)
+        if 100 not in plan.waits:
+            return
+        assert "n0" in {name for name, _ in old[n:]}, f"it waits for {plan.waits[100]}"
+        nodes = after(nodes, queue, plan.assignments)
 
 
 def test_a_job_runs_where_its_image_and_network_are_allowed() -> None:
