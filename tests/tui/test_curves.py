@@ -1,8 +1,16 @@
 """The curves pane: charts of what a training measured, by keys zoomed, smoothed, compared and read."""
 
+import threading
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+from broker.protocol.api import MetricTable
 from broker.protocol.event import EpochDone
 from tests.tui.cockpit import Cockpit, cockpit
-from tests.tui.fake_link import NOW
+from tests.tui.fake_link import NOW, FakeLink, fleet
+from wyolo_tui.widgets import detail
 from wyolo_tui.widgets.curves_view import CurvesView
 
 
@@ -23,6 +31,25 @@ async def test_metrics_and_losses_have_their_charts_with_values() -> None:
         await tui.shows("mAP50 0.")
         await tui.shows("train 1.")
         await tui.until(lambda: any("\u2800" < char <= "\u28ff" for char in tui.words), "a line in braille")
+
+
+async def test_what_is_read_before_there_are_charts_is_drawn_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = threading.Event()
+    show_curves = detail.Detail.show_curves
+
+    def shown(pane: detail.Detail, table: MetricTable) -> None:
+        show_curves(pane, table)
+        read.set()
+
+    def slowly(name: str) -> ModuleType:
+        read.wait(10)
+        return import_module(name)
+
+    monkeypatch.setattr(detail.Detail, "show_curves", shown)
+    monkeypatch.setattr(detail, "import_module", slowly)
+    link = FakeLink(jobs=[job for job in fleet() if job.id == 41])
+    async with cockpit(link, size=(200, 60)) as tui:  # room for log and curves at once
+        await tui.shows("mAP50 0.")
 
 
 async def test_enter_shows_one_chart_alone_and_arrows_choose_it() -> None:

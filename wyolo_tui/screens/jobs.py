@@ -116,9 +116,9 @@ class JobsScreen(JobKeys, Filtering):
             self.draw_keys()
 
     def _epoch_done(self, event: EpochDone) -> None:
-        curves = self.detail.curves
-        if curves is not None and curves.table is not None and curves.table.job_id == event.job_id:
-            self.detail.show_curves(with_epoch(curves.table, event))
+        known = self.detail.metrics
+        if known is not None and known.job_id == event.job_id:
+            self.detail.show_curves(with_epoch(known, event))
 
     def retheme(self) -> None:
         super().retheme()

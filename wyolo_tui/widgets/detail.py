@@ -52,6 +52,7 @@ class Detail(Vertical, Hosted):
     def __init__(self, id: str = "detail") -> None:
         super().__init__(id=id)
         self.job: Job | None = None
+        self.metrics: MetricTable | None = None  # of the job, once they were read: maybe before there is a view of them
         self.tab = "log"
         self._arranged = False
         self._title: Cell = []
@@ -88,6 +89,7 @@ class Detail(Vertical, Hosted):
     def choose(self, job: Job | None, now: datetime) -> None:
         """Another job: everything about the one before is gone."""
         self.job = job
+        self.metrics = None
         self.log_view.clear("" if job is None else self._log_note(job))
         self.query_one("#config", TextView).show_lines([], "reading the configuration")
         self.query_one("#events", TextView).show_lines([], "reading the events")
@@ -124,6 +126,7 @@ class Detail(Vertical, Hosted):
         self.query_one("#events", TextView).show_lines(cells, "nothing has happened yet")
 
     def show_curves(self, table: MetricTable) -> None:
+        self.metrics = table
         if self.curves is not None and self.job is not None:
             self.curves.show(table, self._curves_note(self.job))
 
@@ -161,7 +164,7 @@ class Detail(Vertical, Hosted):
 
             if self.curves is None:
                 curves = CurvesView()
-                curves.show(None, self._curves_note(self.job) if self.job is not None else "")
+                curves.show(self.metrics, self._curves_note(self.job) if self.job is not None else "")
                 await self.query_one("#views").mount(curves, before=0)
         for name in TABS:
             for view in self.query(f"#{name}"):
