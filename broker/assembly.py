@@ -29,7 +29,7 @@ from broker.supervisor.supervisor import Supervisor, jobs_directory
 
 PRUNE_S = 3600.0
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
                 await redis.tried.wait()
             scheduler.wake()
             if found := await supervisor.take_up():
-                log.info("%d attempts of an earlier broker are looked for", len(found))
+                _log.info("%d attempts of an earlier broker are looked for", len(found))
             await scheduler.run()
 
         async def prune() -> None:

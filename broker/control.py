@@ -125,7 +125,8 @@ class Control:
     # --- ending ---
 
     async def stop(self, job_id: int, grace_s: float | None = None, by: str = "") -> Job:
-        """A running one checkpoints and leaves within `grace_s` seconds (the setting), then counts as stopped."""
+        """A running one checkpoints and leaves within `grace_s` seconds (None: as the settings say), then counts as
+        stopped."""
         return await self._end(job_id, Intent.STOP, EndReason.USER_STOP, grace_s, by)
 
     async def kill(self, job_id: int, by: str = "") -> Job:
@@ -147,7 +148,6 @@ class Control:
 
     async def preempt(self, job_id: int, by: str = "") -> Job:
         """Stop it with a checkpoint and put it back into the queue, last of its priority."""
-
         last = (await self._ledger.bounds((await self._ledger.job(job_id)).priority))[1] or 0.0
 
         def decide(job: Job) -> Change | None:

@@ -32,7 +32,7 @@ AGAIN_S = 2.0  # before a part that broke is started again
 BACKLOG = 2048
 LOG_BYTES, LOGS_KEPT = 10 << 20, 3
 
-log = logging.getLogger("broker")
+_log = logging.getLogger("broker")
 
 
 def main(settings: Settings) -> int:
@@ -84,9 +84,9 @@ async def _serve(broker: "Broker", home: DataDir, key: str, sock: socket.socket,
         home.announce(url := _url(sock))
         gc.freeze()  # what was made to start with stays: the collector need not look at it again
         gc.enable()
-        log.info("wyolo %s answers at %s, data in %s", VERSION, url, home.path)
+        _log.info("wyolo %s answers at %s, data in %s", VERSION, url, home.path)
         await ending.wait()
-        log.info("ending: running jobs go on and are adopted by the next start")
+        _log.info("ending: running jobs go on and are adopted by the next start")
         home.withdraw()
         broker.services.draining = True
         for task in kept:
@@ -102,9 +102,9 @@ async def _kept(name: str, part: Callable[[], Awaitable[None]]) -> None:
         try:
             await part()
         except BrokerError as error:
-            log.warning("%s: %s", name, error)
+            _log.warning("%s: %s", name, error)
         except Exception:
-            log.exception("%s broke and is started again", name)
+            _log.exception("%s broke and is started again", name)
         await asyncio.sleep(AGAIN_S)
 
 

@@ -27,7 +27,7 @@ PATIENCE_S = 10.0  # an engine that has not answered for so long is unreachable
 HISTORY = 120  # samples
 LOOK_S = 30.0  # between looks at pauses, at most: the clock may be set
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class Fleet:
         node = self._called(name)
         await self._ledger.note_node(name, note)
         node.withheld = said
-        log.info("node %s: %s %s", name, note.verb, note.message)
+        _log.info("node %s: %s %s", name, note.verb, note.message)
         self._said.set()
         self.changed()
         shown = self._shown(node, await self._ledger.active())
@@ -185,7 +185,7 @@ class Fleet:
         try:
             await self.withhold(name, None, NodeNote("resume", "the pause is over", withheld=None))
         except LedgerFull as error:
-            log.warning("the end of the pause of %s is written down later: %s", name, error)
+            _log.warning("the end of the pause of %s is written down later: %s", name, error)
 
     async def _watch(self, node: _Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -227,13 +227,13 @@ class Fleet:
             return
         before, node.seen, node.message = node.seen, seen, message
         name = node.settings.name
-        log.warning("node %s is %s %s", name, seen, message)
+        _log.warning("node %s is %s %s", name, seen, message)
         self.changed()
         if before is not seen:  # that it cannot be reached for another reason now is no news
             try:
                 await self._ledger.note_node(name, NodeNote(seen.value, message, seen=seen))
             except LedgerFull as error:
-                log.warning("that node %s is %s is not in the ledger: %s", name, seen, error)
+                _log.warning("that node %s is %s is not in the ledger: %s", name, seen, error)
         shown = self._shown(node, await self._ledger.active())
         self._bus.publish(NodeChanged(at=self._clock(), node=shown))
 

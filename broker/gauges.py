@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -27,24 +26,6 @@ T = TypeVar("T")
 PATIENCE_S = 3.0  # that a sample waits for drivers and disks
 
 
-@dataclass(frozen=True, slots=True)
-class GpuFacts:
-    index: int
-    uuid: str
-    name: str
-    memory_mib: int
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the machine has."""
-
-    cpus: float  # cores this process may use
-    memory_mib: int
-    gpus: tuple[GpuFacts, ...]  # those that work
-    no_gpus: str  # why there are none; "" where there are
-
-
 class Gauges:
     """GPUs are known after the first sample."""
 
@@ -55,7 +36,7 @@ class Gauges:
         self._node = node
         self._data_dir = data_dir
         self._nvidia = Nvidia(gpus)
-        self._gpus: tuple[GpuFacts, ...] = ()
+        self.gpu_uuids: tuple[str, ...] = ()  # of those that work
         total = psutil.virtual_memory().total
         self._cpu_limit = cgroup.cpu_limit()
         self._memory_limit = cgroup.memory_limit(total)
@@ -69,13 +50,9 @@ class Gauges:
         self._last: HostSample | None = None
 
     @property
-    def gpu_uuids(self) -> tuple[str, ...]:
-        """Of those that work."""
-        return tuple(gpu.uuid for gpu in self._gpus)
-
-    @property
-    def facts(self) -> Facts:
-        return Facts(self.cpus, self.memory_mib, self._gpus, self._nvidia.reason)
+    def no_gpus(self) -> str:
+        """Why there are none; '' where there are."""
+        return self._nvidia.reason
 
     async def sample(self) -> HostSample:
         """The newest reading: one of a while ago (see `at`) while a driver or disk hangs.
@@ -97,9 +74,7 @@ class Gauges:
     def read(self) -> HostSample:
         """Blocks. One thread at a time."""
         gpus = self._nvidia.read()
-        self._gpus = tuple(
-            GpuFacts(gpu.index, gpu.uuid, gpu.name, gpu.memory_total_mib) for gpu in gpus if not gpu.lost
-        )
+        self.gpu_uuids = tuple(gpu.uuid for gpu in gpus if not gpu.lost)
         shm_total, shm_used = _disk(Path("/dev/shm"))
         disk_total, disk_used = _disk(self._data_dir)
         return HostSample(

@@ -23,7 +23,7 @@ _PRIORITIES = {priority.value: priority for priority in Priority} | {
     "debug": Priority.HIGH,
 }  # older programs have four
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -41,7 +41,7 @@ class Intake:
                 if all(taken):
                     continue
             except QueueDown as error:
-                log.debug("intake: %s", error)
+                _log.debug("intake: %s", error)
             await asyncio.sleep(PAUSE_S)
 
     async def _take(self, message: IntakeMessage) -> bool:
@@ -50,13 +50,13 @@ class Intake:
             request, trial = await asyncio.to_thread(read, message.fields)
             job, fresh = await self._control.submit(request, f"{WHO}:{message.id}", WHO, trial)
         except (BadInput, IdempotencyConflict) as error:
-            log.warning("intake: message %s is of no use: %s", message.id, error)
+            _log.warning("intake: message %s is of no use: %s", message.id, error)
             await self._queue.bury(message, str(error))
             return True
         except LedgerFull as error:
-            log.warning("intake: message %s waits: %s", message.id, error)
+            _log.warning("intake: message %s waits: %s", message.id, error)
             return False
-        log.info("intake: message %s is job %d%s", message.id, job.id, "" if fresh else " already")
+        _log.info("intake: message %s is job %d%s", message.id, job.id, "" if fresh else " already")
         return True
 
 

@@ -11,7 +11,7 @@ from broker.redis_server import RedisServer
 
 AGAIN_S = 2.0  # before a start that failed is tried again
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class OwnRedis:
@@ -39,7 +39,7 @@ class OwnRedis:
             try:
                 await self._server.start()
             except QueueDown as error:
-                log.warning("%s", error)
+                _log.warning("%s", error)
                 self.tried.set()
                 await asyncio.sleep(AGAIN_S)
             else:

@@ -108,12 +108,13 @@ def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime, policy: Po
     if not able:
         return "; ".join(free.never(job.resources) for free in pinned)
     wants_gpu = job.resources.gpu is None or job.resources.gpu.count > 0
-    able.sort(key=lambda free: wants_gpu != bool(free.room.gpus))
+    suits = {free.room.name: wants_gpu == bool(free.room.gpus) for free in able}  # GPUs are left to those who use them
+    able.sort(key=lambda free: not suits[free.room.name])
     opened = [free for free in able if not free.room.closed]
     closed = [f"{free.room.name} {free.room.closed}" for free in able if free.room.closed]
     if not opened:
         return "; ".join(closed)
-    for free in sorted(opened, key=lambda free: (wants_gpu != bool(free.room.gpus), _ORDERS[policy](free))):
+    for free in sorted(opened, key=lambda free: (not suits[free.room.name], _ORDERS[policy](free))):
         gpus = free.fit(job.resources)
         if gpus is not None:
             free.take(job, gpus)

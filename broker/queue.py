@@ -18,7 +18,7 @@ from broker.protocol.job import Priority
 from broker.redis_link import Link
 from broker.redis_words import ANSWER_S, Command, Refused, Reply, Script
 
-LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CHUNK = 5_000  # ids in one round trip: each is bounded by ANSWER_S
 DEAD_CONSUMER_S = 60.0  # a broker reads its unacknowledged messages every few seconds; one that does not is gone
@@ -123,7 +123,7 @@ class Queue:
     async def ping(self) -> None:
         await self._link.one("ping", ("PING",))
 
-    # order
+    # --- order ---
 
     async def put(self, entries: Sequence[Entry]) -> None:
         """Make jobs ready (or move them): id, priority, rank. Idempotent."""
@@ -177,7 +177,7 @@ class Queue:
         self._generation, self._run_id = token, _run_id(server)
         return count
 
-    # leases
+    # --- leases ---
 
     async def claim(self, claims: Sequence[Lease], ttl_s: float) -> None:
         """(job id, fence): out of the ready sets, lease written; one round trip. A lease of a higher fence stays."""
@@ -196,7 +196,7 @@ class Queue:
             keys = [self._lease(job_id) for job_id, _ in chunk]
             await self._link.one("release", _RELEASE.call(keys, [fence for _, fence in chunk]))
 
-    # intake, for other programs
+    # --- intake, for other programs ---
 
     async def intake(self, block_s: float = 2.0, count: int = 100) -> list[IntakeMessage]:
         """New messages of `training_queue`, own unacknowledged ones first (and at once: pause before asking again
@@ -225,7 +225,7 @@ class Queue:
         ]
         await self._bury(Misfit(message.id, kept, why))
 
-    # live, for other programs
+    # --- live, for other programs ---
 
     async def progress(self, task_id: str, fields: Mapping[str, str]) -> None:
         """Merge fields into `progress:<task_id>`, kept for a day."""
@@ -247,7 +247,7 @@ class Queue:
             bound = ("MAXLEN", "~", MOST_RESULTS)
             await self._write(RESULTS, [("XADD", RESULTS, *bound, "*", *_flat(entry)) for entry in chunk if entry])
 
-    # inside
+    # --- inside ---
 
     @property
     def _ready_keys(self) -> list[str]:
@@ -288,7 +288,7 @@ class Queue:
         return [(message_id, flat) for message_id, flat in _messages(read) if flat is not None]
 
     async def _bury(self, misfit: Misfit) -> None:
-        LOG.warning("message %s of %s is set aside: %s", misfit.id, STREAM, misfit.why)
+        _log.warning("message %s of %s is set aside: %s", misfit.id, STREAM, misfit.why)
         words = [word for pair in misfit.kept for word in pair]
         last: list[str] = ["error", misfit.why[:LINE_CHARACTERS], "original_id", misfit.id]
         await self._write(DEAD, [_BURY.call([STREAM, DEAD], [GROUP, misfit.id, MOST_DEAD, *words, *last])])
@@ -303,7 +303,7 @@ class Queue:
             if error.kind != "WRONGTYPE":
                 raise
             aside = f"{key}:aside-{time.time_ns()}"
-            LOG.warning("%s held another kind of value: it is now called %s", key, aside)
+            _log.warning("%s held another kind of value: it is now called %s", key, aside)
             await self._link.run(f"write {key}", ("RENAMENX", key, aside), ("PERSIST", aside), *commands)
 
 

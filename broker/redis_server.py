@@ -25,7 +25,7 @@ from urllib.parse import quote
 from broker.errors import QueueDown
 from broker.pidfd import Process, listener
 
-LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 OLDEST = (6, 2)  # XAUTOCLAIM, LMOVE
 LONGEST_SOCKET = 100  # bytes; the kernel's sun_path holds 108, macOS' 104
 START_S = 30.0  # an AOF of many MiB takes a while to load
@@ -68,7 +68,7 @@ class RedisServer:
         if process is not None:
             self._process = process  # whatever comes now, `stop` ends it
             if not await self._answers(process, STEP_S):
-                LOG.warning("an earlier redis-server (pid %d) does not answer: it is killed", process.pid)
+                _log.warning("an earlier redis-server (pid %d) does not answer: it is killed", process.pid)
                 await process.kill()
                 process = None
         if process is None:
@@ -89,7 +89,7 @@ class RedisServer:
                 return
             if time.monotonic() - since > longest:
                 pause = BACKOFF_S[0]
-            LOG.warning("redis-server (pid %d) died; it is started again in %.1f s", self.pid, pause)
+            _log.warning("redis-server (pid %d) died; it is started again in %.1f s", self.pid, pause)
             self.pid = 0
             await asyncio.sleep(pause)
             pause = min(2 * pause, longest)
@@ -98,7 +98,7 @@ class RedisServer:
             try:
                 await self.start()
             except QueueDown as error:
-                LOG.warning("%s", error)
+                _log.warning("%s", error)
 
     async def stop(self) -> None:
         """SHUTDOWN (it writes out its AOF, about 10 ms), after a second SIGTERM, after another SIGKILL."""
@@ -112,7 +112,7 @@ class RedisServer:
         process.let_go()
         self._tidy()
 
-    # the parts of a start
+    # --- the parts of a start ---
 
     def _prepare(self) -> None:
         """Directory, configuration and log, all private."""
@@ -120,7 +120,7 @@ class RedisServer:
         self._directory.chmod(0o700)
         if self._socket.parent != self._directory:
             _private(self._socket.parent)
-            LOG.info("the path of %s is too long for a unix socket: %s is used", self._directory, self._socket)
+            _log.info("the path of %s is too long for a unix socket: %s is used", self._directory, self._socket)
         log = self._log
         if log.exists() and log.stat().st_size > LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
@@ -151,7 +151,7 @@ class RedisServer:
             aside = self._put_aside()
             if not aside:
                 raise
-        LOG.warning(
+        _log.warning(
             "Redis' file was damaged and is kept as %s; it starts empty and the queue is made again from the ledger. "
             "Messages of other programs that were still in training_queue are only in that file. It said: %s",
             ", ".join(aside),

@@ -114,7 +114,6 @@ class NodeSettings(BaseModel):
     path_map: dict[str, str] = Field(
         default_factory=dict[str, str], description="docker: prefixes of the broker's paths and where the node has them"
     )
-
     shared: bool | None = Field(
         default=None,
         description="docker: whether the node has the jobs' directory; none = where its daemon is on this machine, or "

@@ -34,7 +34,7 @@ from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
 from wyolo_tui.snapshot import problem_text
-from wyolo_tui.themes import NAMES, THEMES, Palette
+from wyolo_tui.themes import NAMES, THEMES, Palette, named
 from wyolo_tui.tracking import track
 from wyolo_tui.widgets.bars import LinkState
 
@@ -91,16 +91,12 @@ class WyoloApp(App[None]):
         for name in BUILTIN_THEMES:
             if name not in KEPT_THEMES:
                 self.unregister_theme(name)
-        self.theme = self._first_theme()
+        self.theme = named(self.options.theme or "") or NAMES[0]
         self._take_theme()
         if not self.options.unicode:
             from wyolo_tui.ascii import AsciiFilter
 
             self._filters.append(AsciiFilter())
-
-    def _first_theme(self) -> str:
-        wanted = self.options.theme or ""
-        return next((name for name in NAMES if wanted and wanted in (name, name.removeprefix("wyolo-"))), NAMES[0])
 
     def on_mount(self) -> None:
         self.theme_changed_signal.subscribe(self, lambda _: self._retheme())

@@ -64,7 +64,6 @@ class Change:
     epochs: tuple[EpochDone, ...] = ()
     ended: tuple[Job, ...] = ()
     totals: bool = False  # counts, failures or drain time differ
-    resync: bool = False  # read the snapshot again
 
 
 def snapshot(
@@ -100,7 +99,7 @@ class _Folding:
         self._epochs: list[EpochDone] = []
         self._ended: dict[int, Job] = {}
         self._totals = (board.counts, board.failed_today, board.drain_s)
-        self._seq, self._resync = board.seq, False
+        self._seq = board.seq
 
     def take(self, event: FollowerEvent) -> None:
         self._seq = max(self._seq, event.seq)
@@ -129,7 +128,7 @@ class _Folding:
             case QueueChanged():
                 self._queue_changed(event)
             case Resync():
-                self._resync = True
+                pass  # for who follows: they read the snapshot again
 
     def done(self) -> tuple[Board, Change]:
         board = self._board
@@ -149,7 +148,6 @@ class _Folding:
             epochs=tuple(self._epochs),
             ended=tuple(self._ended.values()),
             totals=self._totals != (board.counts, board.failed_today, board.drain_s),
-            resync=self._resync,
         )
         return after, change
 

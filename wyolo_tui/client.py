@@ -33,10 +33,7 @@ from broker.protocol.api import (
 from broker.protocol.event import AuditEntry, QueueChanged
 from broker.protocol.fleet import Node
 from broker.protocol.job import Attempt, Checkpoint, Job, Priority
-from wyolo_tui.unanswered import BrokerOut, ProblemError, Unanswered
 from wyolo_tui.wire import Wire, read, without_none
-
-__all__ = ["BrokerClient", "BrokerOut", "ProblemError", "Unanswered", "new_key"]
 
 PREFLIGHT_S = 300.0  # a submission opens images of its data set before it is answered
 ORPHANS_S = 120.0  # every node is asked, and every folder of a job looked into

@@ -36,7 +36,6 @@ class Glyphs:
     track: str
     arrow: str
     degree: str
-    rule: str
 
 
 UNICODE = Glyphs(
@@ -62,7 +61,6 @@ UNICODE = Glyphs(
     track=" ",
     arrow="→",
     degree="°",
-    rule="│",
 )
 ASCII = Glyphs(
     states={
@@ -87,7 +85,6 @@ ASCII = Glyphs(
     track=".",
     arrow="->",
     degree="",
-    rule="|",
 )
 
 REASONS = {
@@ -96,7 +93,7 @@ REASONS = {
     EndReason.KILLED: "killed",
     EndReason.PREEMPTED: "made room for another",
     EndReason.INTERRUPTED: "interrupted",
-    EndReason.DEAD_LETTER: "gave up after three interruptions",
+    EndReason.DEAD_LETTER: "gave up: interrupted too often",
     EndReason.NODE_LOST: "node lost",
     EndReason.OOM_HOST: "out of memory (host)",
     EndReason.OOM_CUDA: "out of memory (GPU)",

@@ -12,6 +12,12 @@ Roles = Mapping[str, str]
 
 NAMES = ("wyolo-dark", "wyolo-light", "wyolo-colour-blind", "wyolo-ansi")
 
+
+def named(text: str) -> str | None:
+    """A theme as a person may call it: "light" is wyolo-light."""
+    return next((name for name in NAMES if text in (name, name.removeprefix("wyolo-"))), None)
+
+
 DARK = Theme(
     name="wyolo-dark",
     primary="#4fb8e8",

@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
                 http="httptools",
                 ws=_websocket,  # pyright: ignore[reportArgumentType]
                 ws_max_size=MESSAGE_BYTES,
+                ws_ping_timeout=None,  # who reads slowly answers late; TCP tells of who has gone
                 lifespan="off",
                 log_config=None,
                 access_log=False,

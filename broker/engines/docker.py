@@ -20,7 +20,7 @@ from broker.engines.docker_folder import prepare
 from broker.engines.docker_host import Host
 from broker.engines.docker_launch import Launching
 from broker.engines.docker_link import Link
-from broker.engines.docker_record import RecordFile
+from broker.engines.docker_record import RecordFile, same_data
 from broker.engines.docker_remains import Remains
 from broker.engines.docker_usage import Usage
 from broker.engines.docker_watch import RUNS, Watch
@@ -166,9 +166,9 @@ class DockerEngine:
             and await self._remains.remove_unstarted(ref, found["Id"])
         ):
             found = None
-        if found is None or (expected and _data(root) != _data(expected)):
+        if found is None or (expected and not same_data(root, expected)):
             root = await self._link.root(afresh=True)
-        if expected and _data(root) != _data(expected):
+        if expected and not same_data(root, expected):
             raise other_daemon(self.node, ref)
         if found is None:
             raise AttemptGone(f"{ref.name} is not on {self.node}, says its daemon")
@@ -240,8 +240,3 @@ class DockerEngine:
             )
             self._removing.add(task)
             task.add_done_callback(self._removing.discard)
-
-
-def _data(root: str) -> str:
-    """A sandbox that was made anew around the same data is the same daemon."""
-    return root.partition("/")[2]

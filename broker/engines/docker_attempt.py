@@ -13,7 +13,7 @@ from broker.engines.docker_errors import Refused
 from broker.engines.docker_files import Files
 from broker.engines.docker_link import Link
 from broker.engines.docker_log import Spool
-from broker.engines.docker_record import RecordFile
+from broker.engines.docker_record import RecordFile, same_data
 from broker.engines.docker_shell import DockerShell
 from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
@@ -67,10 +67,6 @@ class DockerAttempt:
     @property
     def engine_ref(self) -> str:
         return f"{self.container}@{self._record.record.root}"
-
-    @property
-    def ended(self) -> bool:
-        return self._exit.done()
 
     def watch(self) -> None:
         """Raises OSError when its log cannot be written here."""
@@ -206,7 +202,7 @@ class DockerAttempt:
 
     async def _same_daemon(self) -> None:
         root = await self._link.root(afresh=True)
-        if root.partition("/")[2] != self._record.record.root.partition("/")[2]:
+        if not same_data(root, self._record.record.root):
             raise other_daemon(self._link.node, self.ref)
 
     def _how(self, found: Mapping[str, Any] | None) -> Exit:

@@ -77,7 +77,6 @@ class EndReason(StrEnum):
     EXIT_CODE = "exit_code"
 
 
-INFRASTRUCTURE = frozenset({EndReason.INTERRUPTED, EndReason.NODE_LOST})
 MAX_BACKOFF_S = 600.0  # longest that an interrupted job waits
 
 

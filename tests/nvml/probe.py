@@ -16,7 +16,7 @@ async def main(data_dir: str, choice: str) -> None:
             sample = (await gauges.sample()).model_dump(mode="json")
         except EngineUnreachable as error:
             sample = {"error": str(error)}
-        print(json.dumps({"sample": sample, "uuids": gauges.gpu_uuids, "why": gauges.facts.no_gpus}), flush=True)
+        print(json.dumps({"sample": sample, "uuids": gauges.gpu_uuids, "why": gauges.no_gpus}), flush=True)
 
 
 asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from broker.protocol.api import MetricTable
-from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Resync, Sampled
+from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
 from broker.protocol.job import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
@@ -64,7 +64,6 @@ def test_waits_and_totals_come_with_the_queue() -> None:
     board = snapshot(fleet(), [], None, 0)
     board, change = fold(board, [QueueChanged(at=NOW, counts={JobState.QUEUED: 4}, waits={47: "quota", 41: "no"})])
     assert board.jobs[47].waits_for == "quota" and change.jobs == {47} and change.totals
-    assert fold(board, [Resync(at=NOW)])[1].resync
 
 
 def test_older_jobs_do_not_overwrite_what_the_stream_said() -> None:

@@ -9,7 +9,8 @@ import pytest
 from broker.protocol.api import ErrorCode, Health, Problem, SubmitRequest
 from broker.protocol.job import Job, JobState
 from tests.unit.scripted import CUT, Scripted, answer
-from wyolo_tui.client import BrokerClient, BrokerOut, ProblemError
+from wyolo_tui.client import BrokerClient
+from wyolo_tui.unanswered import BrokerOut, ProblemError
 
 JOB = Job(id=7, name="fruit", kind="train", state=JobState.QUEUED, submitted_at=datetime(2025, 1, 31, tzinfo=UTC))
 HEALTH = Health(status="ok", redis="ok", ledger="ok", nodes={}, uptime_s=1.0, counts={}, seq=3)

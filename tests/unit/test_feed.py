@@ -11,8 +11,9 @@ from broker.protocol.api import ErrorCode, LogChunk, LogLine, Problem
 from broker.protocol.event import EpochDone, FollowerEvent, Progressed
 from tests.unit.scripted import CUT, Scripted, answer, stream
 from wyolo_tui import feed
-from wyolo_tui.client import BrokerClient, ProblemError
+from wyolo_tui.client import BrokerClient
 from wyolo_tui.feed import Feed, LinkDown, LinkUp, follow_log
+from wyolo_tui.unanswered import ProblemError
 
 T = TypeVar("T")
 AT = datetime(2025, 1, 31, tzinfo=UTC)

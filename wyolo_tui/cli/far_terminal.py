@@ -31,7 +31,13 @@ async def talk(broker: BrokerClient, job_id: int, wanted: TerminalRequest) -> in
     url, headers = broker.socket(f"/jobs/{job_id}/exec")
     try:
         async with connect(
-            url, additional_headers=headers, proxy=None, open_timeout=OPEN_S, max_size=None, compression=None
+            url,
+            additional_headers=headers,
+            proxy=None,
+            open_timeout=OPEN_S,
+            ping_timeout=None,  # while nobody reads our output we do not hear the answer
+            max_size=None,
+            compression=None,
         ) as line:
             await line.send(wanted.model_dump_json())
             with raw() if wanted.tty else _as_it_is():

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from broker.protocol.fleet import GpuSample, Node
 from broker.protocol.job import Attempt, Checkpoint, Job
-from wyolo_tui.columns import BY_ID, COLUMNS, Column, Scene, layout
-from wyolo_tui.present import Cell, Glyphs, bar, clock, day_and_clock, duration, fit, mib, number, plain, width_of
+from wyolo_tui.columns import COLUMNS, Column, Scene, layout
+from wyolo_tui.present import Cell, Glyphs, bar, clock, day_and_clock, duration, fit, mib, plain, width_of
 
 GAP = "  "
 
@@ -71,10 +71,6 @@ def jobs_lines(
     else:
         widths = [column.width for column in columns]
     return _lines(columns, widths, rows, glyphs)
-
-
-def unknown_columns(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name not in BY_ID]
 
 
 def _lines(
@@ -222,13 +218,6 @@ def pairs(rows: Iterable[tuple[str, Cell | str]]) -> Iterable[Text]:
     wide = max((len(name) for name, _ in shown), default=0)
     for name, cell in shown:
         yield Text(f"{name:<{wide}}", style=STYLES["dim"], end="") + Text(GAP) + text(cell)
-
-
-def best_of(job: Job) -> str:
-    """'best 0.8123 at epoch 9' or nothing."""
-    if job.best_fitness is None:
-        return ""
-    return f"best {number(job.best_fitness)}" + (f" at epoch {job.best_epoch}" if job.best_epoch else "")
 
 
 def utc_now() -> datetime:

@@ -25,7 +25,7 @@ AT_ONCE = 16  # requests
 
 def complete_job(incomplete: str) -> list[tuple[str, str]]:
     """For the shell: ids and names of jobs that begin so. Silent where no broker answers."""
-    from wyolo_tui.client import Unanswered
+    from wyolo_tui.unanswered import Unanswered
 
     async def ask() -> list[Job]:
         async with Session().broker() as broker:
@@ -42,7 +42,7 @@ def complete_job(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_node(incomplete: str) -> list[tuple[str, str]]:
     """For the shell: names of nodes that begin so. Silent where no broker answers."""
-    from wyolo_tui.client import Unanswered
+    from wyolo_tui.unanswered import Unanswered
 
     async def ask() -> list[Node]:
         async with Session().broker() as broker:

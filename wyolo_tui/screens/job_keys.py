@@ -186,13 +186,14 @@ class JobKeys:
             self.cockpit.say(f"copied {ids}")
 
     def action_export(self) -> None:
-        stamp = self.cockpit.now.astimezone(self.cockpit.options.zone).strftime("%Y%m%d-%H%M%S")
-        self.open_command(f"export csv wyolo-jobs-{stamp}.csv")
+        self.open_command(f"export csv {self._export_name('csv')}")
+
+    def _export_name(self, kind: str) -> str:
+        return f"wyolo-jobs-{self.cockpit.now.astimezone(self.cockpit.zone):%Y%m%d-%H%M%S}.{kind}"
 
     def _export(self, command: Command) -> None:
         kind = command.words[0]
-        stamp = self.cockpit.now.astimezone(self.cockpit.options.zone).strftime("%Y%m%d-%H%M%S")
-        path = Path(command.words[1] if len(command.words) > 1 else f"wyolo-jobs-{stamp}.{kind}").expanduser()
+        path = Path(command.words[1] if len(command.words) > 1 else self._export_name(kind)).expanduser()
         jobs = [self.table.jobs[id] for id in self.table.order.ids]
         try:
             write(path, FORMATS[kind](jobs))

@@ -261,21 +261,20 @@ class Page(Screen[None]):
             page.run_command(command)
 
     def _theme(self, command: Command) -> None:
-        from wyolo_tui.themes import NAMES
+        from wyolo_tui.themes import NAMES, named
 
         if not command.words:
             self.cockpit.next_theme()
             return
         wanted = command.words[0]
-        names = [name for name in NAMES if wanted in (name, name.removeprefix("wyolo-"))]
-        if names:
-            self.cockpit.theme = names[0]
+        if (name := named(wanted)) is not None:
+            self.cockpit.theme = name
         else:
             self.cockpit.say(f"no theme {wanted!r}: {', '.join(n.removeprefix('wyolo-') for n in NAMES)}", "warning")
 
 
 def paths_like(start: str) -> list[str]:
-    """Files and folders whose path begins with this text; YAML files and folders only."""
+    """The folders and YAML files whose path begins with this text, at most 50."""
     path = Path(start).expanduser()
     folder = path if start.endswith("/") or not start else path.parent
     try:

@@ -11,7 +11,6 @@ from textual.widget import Widget
 from broker.protocol.job import JobState
 from wyolo_tui.board import Board
 from wyolo_tui.host import host_of
-from wyolo_tui.keymap import BY_ID, printed
 from wyolo_tui.present import Cell, Glyphs, bar, clock, duration, width_of
 from wyolo_tui.themes import Palette
 
@@ -150,7 +149,3 @@ def styled(cell: Cell, palette: Palette) -> Text:
     for part, role in cell:
         text.append(part, palette[role])
     return text
-
-
-def key_of(id: str) -> str:
-    return printed(BY_ID[id].keys.split(",", maxsplit=1)[0])

@@ -264,10 +264,6 @@ class CurvesView(Widget, Hosted, can_focus=True):
         self._zoomed = not self._zoomed
         self._again()
 
-    @property
-    def zoomed(self) -> bool:
-        return self._zoomed
-
     def action_log_axis(self) -> None:
         self._log = not self._log
         self._again()

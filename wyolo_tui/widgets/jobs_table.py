@@ -115,10 +115,6 @@ class JobsTable(Lines):
         self._drawn.clear()
         super().notify_style_update()
 
-    @property
-    def shown_columns(self) -> list[Column]:
-        return self._columns
-
     def _settle(self) -> None:
         """The cursor stays on its job wherever that went, or on its line where the job is gone."""
         self.count = len(self.order)

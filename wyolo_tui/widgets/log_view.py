@@ -293,10 +293,6 @@ class LogView(Lines):
         for on, word in ((self.only_errors, "errors only"), (self.wrap, "wrapped"), (self.times, "times")):
             if on:
                 cell.append((word, "accent"))
-        cell.append(
-            (
-                "following" if self.following and not self.eof else "end" if self.eof else "paused",
-                "good" if self.following and not self.eof else "dim",
-            )
-        )
+        live = self.following and not self.eof
+        cell.append(("following" if live else "end" if self.eof else "paused", "good" if live else "dim"))
         return [part for n, word in enumerate(cell) for part in ([("  ", "")] if n else []) + [word]]
