@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from broker.protocol.job import Job, JobState
 from broker.scheduler.order import Order
+from tests.waiting import until
 
 
 class Both:
@@ -54,8 +55,7 @@ async def test_a_job_that_changes_while_redis_is_asked_is_left_for_the_next_time
     order = order_of(both)
     both.answers.clear()
     asking = asyncio.create_task(ids(order))
-    while not both.asked:
-        await asyncio.sleep(0)
+    await until(lambda: both.asked)
     order.changed([2])
     both.ids = [2, 1, 3]
     both.answers.set()
