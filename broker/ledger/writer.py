@@ -28,7 +28,7 @@ T = TypeVar("T")
 Mark = tuple[int, int, int, int]
 WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
-_GROUP = 256  # pieces of work in one commit
+_GROUP = 256  # pieces of work after which a commit waits for no more
 
 
 class Transaction:
@@ -97,7 +97,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._tx = Transaction(db, bus)
         self._ballast = Ballast(path)
-        self._items: SimpleQueue[_Item | None] = SimpleQueue()
+        self._items: SimpleQueue[list[_Item] | None] = SimpleQueue()
+        self._gathering: list[_Item] = []
         self._closing = False
         self._stopped = asyncio.Event()
         self.seq = self._tx.seq
@@ -111,13 +112,23 @@ class Writer:
         if self._closing:
             raise RuntimeError("the ledger is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._items.put(_Item(work, future, vital))
+        if not self._gathering:
+            self._loop.call_soon(self._loop.call_soon, self._hand_over)
+        self._gathering.append(_Item(work, future, vital))
         return future
+
+    def _hand_over(self) -> None:
+        """Two turns of the loop after the first of them was put: an end and the start that it made room for are
+        written down together."""
+        gathered, self._gathering = self._gathering, []
+        if gathered:
+            self._items.put(gathered)
 
     async def close(self) -> None:
         """After everything that was put has been answered."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._items.put(None)
         await self._stopped.wait()
 
@@ -132,14 +143,15 @@ class Writer:
         self._later(self._stopped.set)
 
     def _next_group(self) -> tuple[list[_Item], bool]:
+        """What waits, and whether more may come."""
         group: list[_Item] = []
-        item = self._items.get()
-        while item is not None:
-            group.append(item)
-            if len(group) == _GROUP:
+        items = self._items.get()
+        while items is not None:
+            group += items
+            if len(group) >= _GROUP:
                 return group, True
             try:
-                item = self._items.get_nowait()
+                items = self._items.get_nowait()
             except Empty:
                 return group, True
         return group, False

@@ -48,8 +48,9 @@ class Starts:
 
     def begin(self, job: Job, assignment: Assignment) -> None:
         """`job` as it waits."""
-        self._held[job.id] = job, self._attempt(job, job.fence + 1, assignment)
-        task = asyncio.create_task(self._start(assignment), name=f"start {job.id}")
+        attempt = self._attempt(job, job.fence + 1, assignment)
+        self._held[job.id] = job, attempt
+        task = asyncio.create_task(self._start(assignment, attempt), name=f"start {job.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -68,8 +69,8 @@ class Starts:
             task.cancel()
         await self.settle()
 
-    async def _start(self, assignment: Assignment) -> None:
-        """The one step that decides."""
+    async def _start(self, assignment: Assignment, attempt: Attempt) -> None:
+        """The one step that decides. `attempt` as it will be, if the job is as it was when it was chosen."""
         start = AttemptStart(assignment.node, assignment.gpus, self._directory)
         change = Change(
             assignment.job_id, "place", to=JobState.STARTING, expect=frozenset({JobState.QUEUED}), start=start
@@ -87,7 +88,7 @@ class Starts:
             self._refused()
             return
         crash_here("after-starting-commit")
-        self._started(job, self._attempt(job, job.fence, assignment))
+        self._started(job, attempt if attempt.fence == job.fence else self._attempt(job, job.fence, assignment))
 
     def _attempt(self, job: Job, fence: int, assignment: Assignment) -> Attempt:
         return Attempt(

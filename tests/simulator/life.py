@@ -73,9 +73,11 @@ class SteppedWriter(Writer):
     def put(self, work: Callable[[Transaction], T], vital: bool = False) -> "asyncio.Future[T]":
         if self._abandoned:
             raise asyncio.CancelledError
-        future = super().put(work, vital)
+        return super().put(work, vital)
+
+    def _hand_over(self) -> None:
+        super()._hand_over()
         self._turns.call(self._turn)
-        return future
 
     async def close(self) -> None:
         self._turns.call(self._turn)

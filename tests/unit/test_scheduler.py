@@ -5,11 +5,14 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from broker.bus import Subscription
 from broker.ledger.records import Change, NewJob
 from broker.protocol.event import QueueChanged
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, JobState, Priority, Resources
 from broker.redis_server import RedisServer
+from broker.scheduler import scheduler
 from broker.scheduler.outlook import Pace
 from tests.brokerage import Broker, Start, start
 from tests.redis_fixtures import Ask, ask, frozen, redis
@@ -191,7 +194,8 @@ async def test_a_lease_is_held_while_a_job_runs(start: Start, tmp_path: Path, as
     await until_awaited(gone)
 
 
-async def test_many_interrupted_jobs_do_not_block_the_queue(start: Start) -> None:
+async def test_many_interrupted_jobs_do_not_block_the_queue(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "WINDOW", 1)
     broker = await start(slots=2, backoff_s=600)
     dying = [await broker.shell("kill -9 $$") for _ in range(5)]
     for job_id in dying:
