@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Row, percentile
+from wyolo_tui.cli.cockpit import FRAMES
 
 WIDTH, HEIGHT = 160, 50
 STARTS = 10
@@ -70,7 +71,7 @@ class Terminal:
 def terminal(*argv: str) -> Generator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
-    env = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(Path.cwd())}
+    env = os.environ | FRAMES | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(Path.cwd())}
     child = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
     os.close(slave)
     try:

@@ -14,7 +14,8 @@ from typing import Any
 from broker.protocol.api import JobPage, LogChunk, LogLine, MetricTable
 from broker.protocol.event import FOLLOWER_EVENT, AuditEntry, FollowerEvent, JobChanged, Progressed, QueueChanged
 from broker.protocol.fleet import Node
-from broker.protocol.job import Job, JobState, Priority
+from broker.protocol.job import Job
+from broker.protocol.states import JobState, Priority
 from wyolo_tui.app import WyoloApp
 from wyolo_tui.feed import LinkUp
 from wyolo_tui.options import Options

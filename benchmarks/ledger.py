@@ -15,7 +15,8 @@ from pathlib import Path
 from broker.bus import Bus
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import AttemptStart, Change, NewJob
-from broker.protocol.job import CommandWork, JobSpec, JobState, TrainWork
+from broker.protocol.job import CommandWork, JobSpec, TrainWork
+from broker.protocol.states import JobState
 
 USERS = ("ana", "bob", "eve", "kim")
 MODELS = ("yolov8n.pt", "yolov8s.pt", "yolo11n.pt", "rtdetr-l.pt")

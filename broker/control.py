@@ -20,7 +20,8 @@ from broker.errors import BadInput, Conflict
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
 from broker.protocol.api import ErrorCode, Finding, MoveRequest, ResolveRequest, SubmitRequest, Validation
-from broker.protocol.job import ACTIVE, FINAL, WAITING, EndReason, Intent, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import Job, JobSpec, TrainWork
+from broker.protocol.states import ACTIVE, FINAL, WAITING, EndReason, Intent, JobState, Priority
 
 TRIES = 8  # how often a verb is decided again because the job changed under it
 

@@ -13,7 +13,7 @@ from broker.intake_message import IntakeMessage
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
 from broker.protocol.document import MAX_BYTES
 from broker.protocol.findings import near
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from broker.queue import Queue
 
 WHO = "training_queue"

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from broker.errors import QueueDown
 from broker.intake_message import IntakeMessage, Misfit, decode
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from broker.redis_link import Link
 from broker.redis_words import ANSWER_S, Command, Refused, Reply, Script
 

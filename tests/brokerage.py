@@ -22,7 +22,8 @@ from broker.errors import Conflict, EngineUnreachable
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob
 from broker.protocol.fleet import HostSample
-from broker.protocol.job import ACTIVE, FINAL, CommandWork, Intent, Job, JobSpec, JobState, Resources, TrainWork
+from broker.protocol.job import CommandWork, Job, JobSpec, Resources, TrainWork
+from broker.protocol.states import ACTIVE, FINAL, Intent, JobState
 from broker.queue import Queue
 from broker.redis_server import RedisServer
 from broker.scheduler.scheduler import Scheduler

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from trainer.failures import TrainingError
 
 CPU_BATCH = 16  # what Ultralytics takes where there is no GPU memory to measure

@@ -16,7 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from broker.protocol.job import Checkpoint, EndReason
+from broker.protocol.job import Checkpoint
+from broker.protocol.states import EndReason
 from broker.protocol.training import BEST_NAME, CHECKPOINTS_NAME
 from trainer.emit import now, sync_directory
 from trainer.failures import TrainingError

@@ -16,7 +16,8 @@ from typing import Any, cast
 import yaml
 
 from broker.protocol.document import DocumentError, parse
-from broker.protocol.job import EndReason, Task
+from broker.protocol.job import Task
+from broker.protocol.states import EndReason
 from trainer.failures import TrainingError
 
 FILE_NAME = "data.yaml"

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 
 TRACEBACK_CHARACTERS = 8_000
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, get_args
 
-from broker.protocol.job import EndReason, Family, Task
+from broker.protocol.job import Family, Task
+from broker.protocol.states import EndReason
 from broker.protocol.training import TrainConfig
 from broker.protocol.ultralytics_keys import MODELS
 from trainer import weights

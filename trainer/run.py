@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from broker.protocol.document import DocumentError, parse
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import (
     EXIT_FAILED,
     EXIT_OK,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.protocol.document import DocumentError, parse
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.ultralytics_keys import MODELS
 from trainer.failures import TrainingError
 

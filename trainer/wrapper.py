@@ -11,8 +11,9 @@ from typing import Any
 
 from broker.protocol.api import Finding
 from broker.protocol.document import DocumentError, parse
-from broker.protocol.job import EndReason, JobSpec, TrainWork
+from broker.protocol.job import JobSpec, TrainWork
 from broker.protocol.legacy import read
+from broker.protocol.states import EndReason
 from broker.protocol.training import (
     CONFIG_NAME,
     EVENTS_NAME,

@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from broker.protocol.job import Job, Priority
+from broker.protocol.states import Priority
 from wyolo_tui.link import Link
 from wyolo_tui.messages import Said
 from wyolo_tui.verbs import ASKS_FIRST, UNDO_S, Undo, done, queue_of, split, undo_of
 
 if TYPE_CHECKING:
+    from broker.protocol.job import Job
     from wyolo_tui.app import WyoloApp
 
 
@@ -21,7 +22,7 @@ class Acting:
         self._undo: Undo | None = None
         self._undo_until = 0.0
 
-    def act(self, verb: str, jobs: Sequence[Job], **arguments: object) -> None:
+    def act(self, verb: str, jobs: Sequence["Job"], **arguments: object) -> None:
         """`arguments` as the client's method has them."""
         able, why_not = split(verb, jobs)
         if not jobs:
@@ -46,7 +47,7 @@ class Acting:
             return
         self._send(verb, able, arguments)
 
-    def _ask_what_became(self, jobs: Sequence[Job]) -> None:
+    def _ask_what_became(self, jobs: Sequence["Job"]) -> None:
         from wyolo_tui.screens.resolve import ResolveDialog, Verdict
 
         def answered(verdict: Verdict | None) -> None:
@@ -55,7 +56,7 @@ class Acting:
 
         self._app.push_screen(ResolveDialog(jobs), answered)
 
-    def _send(self, verb: str, jobs: Sequence[Job], arguments: Mapping[str, object]) -> None:
+    def _send(self, verb: str, jobs: Sequence["Job"], arguments: Mapping[str, object]) -> None:
         if self._app.link is None:
             self._app.say("the broker has not answered yet: nothing was done", "warning")
             return
@@ -63,8 +64,9 @@ class Acting:
         self._app.ask(self._each(self._app.link, verb, jobs, arguments, undo), group=f"act-{monotonic()}")
 
     async def _each(
-        self, link: Link, verb: str, jobs: Sequence[Job], arguments: Mapping[str, object], undo: Undo | None
+        self, link: Link, verb: str, jobs: Sequence["Job"], arguments: Mapping[str, object], undo: Undo | None
     ) -> None:
+        from broker.protocol.job import Job
         from wyolo_tui.unanswered import ProblemError
 
         did: list[Job] = []

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on, work
 from textual.app import App, SuspendNotSupported, SystemCommand
@@ -20,9 +20,9 @@ from textual.screen import Screen
 from textual.theme import BUILTIN_THEMES
 from textual.worker import Worker
 
-from broker.protocol.job import Job, JobState
+from broker.protocol.states import JobState
 from wyolo_tui.acting import Acting
-from wyolo_tui.board import Board, Change, Trail, fold, more
+from wyolo_tui.board import Board, Change, more
 from wyolo_tui.collecting import Collector
 from wyolo_tui.commands import ENTRIES, Entry, parse
 from wyolo_tui.keymap import BY_ID, printed, read_keymap
@@ -33,10 +33,13 @@ from wyolo_tui.options import Options
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
-from wyolo_tui.snapshot import problem_text
 from wyolo_tui.themes import NAMES, THEMES, Palette, named
 from wyolo_tui.tracking import track
+from wyolo_tui.trail import Trail
 from wyolo_tui.widgets.bars import LinkState
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 TOASTS_AT_ONCE = 3
 MANY_JOBS = 1_000
@@ -147,7 +150,7 @@ class WyoloApp(App[None]):
         """Run this off the screens; what the broker cannot do becomes a word to the person."""
 
         async def run() -> None:
-            from wyolo_tui.unanswered import Unanswered
+            from wyolo_tui.unanswered import Unanswered, problem_text
 
             try:
                 await coroutine
@@ -226,6 +229,8 @@ class WyoloApp(App[None]):
 
     @on(EventsCame)
     def _events_came(self, message: EventsCame) -> None:
+        from wyolo_tui.folding import fold
+
         self.board, change = fold(self.board, message.events)
         news = self.trail.add(message.events)
         self._tell(change)
@@ -270,7 +275,7 @@ class WyoloApp(App[None]):
         if self.page is not None:
             self.page.link_changed()
 
-    def _toast(self, job: Job) -> None:
+    def _toast(self, job: "Job") -> None:
         text = why(job)[0]
         words = f"#{job.id} {job.name} {job.state.value}" + (f": {text}" if text else "")
         level = "error" if job.state is JobState.FAILED else "information"

@@ -32,7 +32,8 @@ from broker.protocol.api import (
 )
 from broker.protocol.event import AuditEntry, QueueChanged
 from broker.protocol.fleet import Node
-from broker.protocol.job import Attempt, Checkpoint, Job, Priority
+from broker.protocol.job import Attempt, Checkpoint, Job
+from broker.protocol.states import Priority
 from wyolo_tui.wire import Wire, read, without_none
 
 PREFLIGHT_S = 300.0  # a submission opens images of its data set before it is answered

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from broker.protocol.job import Job, Priority
+from broker.protocol.states import Priority
 from wyolo_tui.present import Cell, Glyphs, ago, duration, epoch_cell, fitness_cell, plain, state_cell, where, why
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +28,14 @@ class Column:
     help: str
     width: int  # in cells, without the gap
     importance: int  # 1 stays longest when it gets narrow
-    cell: Callable[[Job, int, Scene], Cell]
+    cell: Callable[["Job", int, Scene], Cell]
     grow: int = 0  # its share of the width that is left
     limit: int = 0  # grows to this at most; 0: no limit
     right: bool = False  # aligned right
     shrink: int = 0  # may be this narrow when the width is short; 0: its width
 
 
-def _priority(job: Job, width: int, scene: Scene) -> Cell:
+def _priority(job: "Job", width: int, scene: Scene) -> Cell:
     glyphs = scene.glyphs
     sign, role = {Priority.HIGH: (glyphs.up, "warn"), Priority.LOW: (glyphs.down, "dim")}.get(
         job.priority, (glyphs.dot, "faint")
@@ -39,27 +43,27 @@ def _priority(job: Job, width: int, scene: Scene) -> Cell:
     return [(sign if width < 8 else f"{sign} {job.priority.value}", role)]
 
 
-def _name(job: Job, _: int, __: Scene) -> Cell:
+def _name(job: "Job", _: int, __: Scene) -> Cell:
     return [(plain(job.name), "")]
 
 
-def _model(job: Job, _: int, __: Scene) -> Cell:
+def _model(job: "Job", _: int, __: Scene) -> Cell:
     return [(plain(job.model), "dim")]
 
 
-def _epoch(job: Job, width: int, scene: Scene) -> Cell:
+def _epoch(job: "Job", width: int, scene: Scene) -> Cell:
     return epoch_cell(job, width, scene.glyphs)
 
 
-def _fitness(job: Job, width: int, scene: Scene) -> Cell:
+def _fitness(job: "Job", width: int, scene: Scene) -> Cell:
     return fitness_cell(job, width, scene.glyphs)
 
 
-def _eta(job: Job, _: int, __: Scene) -> Cell:
+def _eta(job: "Job", _: int, __: Scene) -> Cell:
     return [(duration(job.eta_s), "")]
 
 
-def _state(job: Job, width: int, scene: Scene) -> Cell:
+def _state(job: "Job", width: int, scene: Scene) -> Cell:
     return state_cell(job, scene.glyphs, word=width > 2)
 
 

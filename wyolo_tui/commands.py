@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from wyolo_tui.order import SORTS
 from wyolo_tui.themes import NAMES
 

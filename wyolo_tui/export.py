@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from broker.protocol.job import Job
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 FIELDS = (
     "id",
@@ -35,7 +37,7 @@ FIELDS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 
-def as_csv(jobs: Sequence[Job]) -> str:
+def as_csv(jobs: Sequence["Job"]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(FIELDS)
@@ -45,12 +47,12 @@ def as_csv(jobs: Sequence[Job]) -> str:
     return out.getvalue()
 
 
-def as_json(jobs: Sequence[Job]) -> str:
+def as_json(jobs: Sequence["Job"]) -> str:
     rows = [job.model_dump(mode="json", include=set(FIELDS)) for job in jobs]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Job]], str]] = {"csv": as_csv, "json": as_json}
+FORMATS: dict[str, Callable[[Sequence["Job"]], str]] = {"csv": as_csv, "json": as_json}
 
 
 def write(path: Path, text: str) -> None:

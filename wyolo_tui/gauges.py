@@ -6,7 +6,8 @@ from datetime import datetime, tzinfo
 from math import ceil
 
 from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState, Withheld
-from broker.protocol.job import Intent, Job
+from broker.protocol.job import Job
+from broker.protocol.states import Intent
 from wyolo_tui.present import Cell, Glyphs, aligned, bar, duration, fit, gauge_role, mib, plain, spark, width_of
 
 WARM_C = 80.0  # a GPU that is warmer deserves a look

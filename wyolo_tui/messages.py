@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from broker.protocol.api import JobPage, LogChunk, MetricTable, Validation
-from broker.protocol.event import AuditEntry, FollowerEvent
-from broker.protocol.job import Job
 from wyolo_tui.board import Board
+
+if TYPE_CHECKING:
+    from broker.protocol.api import JobPage, LogChunk, MetricTable, Validation
+    from broker.protocol.event import AuditEntry, FollowerEvent
+    from broker.protocol.job import Job
 
 
 @dataclass
@@ -20,7 +23,7 @@ class SnapshotRead(Message):
 class EventsCame(Message):
     """What came within a tick, together: at most four of these a second."""
 
-    events: Sequence[FollowerEvent]
+    events: Sequence["FollowerEvent"]
 
 
 @dataclass
@@ -39,38 +42,38 @@ class LinkWent(Message):
 
 @dataclass
 class OlderRead(Message):
-    page: JobPage
+    page: "JobPage"
     advance: bool  # False: found by a filter; the cursor of the whole list stays where it was
 
 
 @dataclass
 class JobRead(Message):
-    job: Job
+    job: "Job"
 
 
 @dataclass
 class LogRead(Message):
     job_id: int
-    chunk: LogChunk
+    chunk: "LogChunk"
     older: bool = False  # before what is held, read because a person scrolled up
     fresh: bool = False  # the first chunk of a newly chosen job
 
 
 @dataclass
 class MetricsRead(Message):
-    table: MetricTable
+    table: "MetricTable"
 
 
 @dataclass
 class AuditRead(Message):
     job_id: int
-    entries: Sequence[AuditEntry]
+    entries: Sequence["AuditEntry"]
 
 
 @dataclass
 class Validated(Message):
     serial: int  # of the text that was checked
-    answer: Validation | None
+    answer: "Validation | None"
     problem: str = ""
 
 

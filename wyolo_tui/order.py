@@ -7,12 +7,15 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from broker.protocol.job import Job, JobState, Priority
+from broker.protocol.states import JobState, Priority
 
-Matches = Callable[[Job], bool]
-SortKey = Callable[[Job], Any]
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
+
+Matches = Callable[["Job"], bool]
+SortKey = Callable[["Job"], Any]
 
 _GROUP = {
     JobState.UNKNOWN: 0,
@@ -29,7 +32,7 @@ _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = float("inf")
 
 
-def natural(job: Job) -> tuple[float, ...]:
+def natural(job: "Job") -> tuple[float, ...]:
     """What works first, then what waits in its order, then what is held, then what ended, newest first."""
     group = _GROUP[job.state]
     if group == 0:
@@ -39,7 +42,7 @@ def natural(job: Job) -> tuple[float, ...]:
     return (group, _PRIORITY[job.priority], job.rank, job.id)
 
 
-def _epoch(job: Job) -> float:
+def _epoch(job: "Job") -> float:
     return (job.epoch + job.epoch_progress) / job.epochs if job.epochs else -1.0
 
 
@@ -77,13 +80,13 @@ class Order:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def rebuild(self, jobs: Mapping[int, Job]) -> None:
+    def rebuild(self, jobs: "Mapping[int, Job]") -> None:
         sort, matches = SORTS[self.column], self.matches
         self._key_of = {id: sort(job) for id, job in jobs.items() if matches is None or matches(job)}
         self._entries = sorted((key, id) for id, key in self._key_of.items())
         self._number()
 
-    def update(self, jobs: Mapping[int, Job], changed: Iterable[int]) -> bool:
+    def update(self, jobs: "Mapping[int, Job]", changed: Iterable[int]) -> bool:
         """Whether a row came, went or moved."""
         sort, matches = SORTS[self.column], self.matches
         moved = False

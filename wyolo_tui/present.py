@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from broker.protocol.job import ACTIVE, FINAL, WAITING, EndReason, Intent, Job, JobState
+from broker.protocol.states import ACTIVE, FINAL, WAITING, EndReason, Intent, JobState
 from broker.protocol.text import harmless
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 Cell = list[tuple[str, str]]  # (text, role), in order
 
@@ -229,13 +233,13 @@ def gauge_role(percent: float) -> str:
     return "gauge.low" if percent < 70 else "gauge.mid" if percent < 90 else "gauge.high"
 
 
-def state_cell(job: Job, glyphs: Glyphs, word: bool = True) -> Cell:
+def state_cell(job: "Job", glyphs: Glyphs, word: bool = True) -> Cell:
     name = _INTENTS[job.intent] if job.intent and job.state in ACTIVE else job.state.value
     glyph = glyphs.states[job.state]
     return [(f"{glyph} {name}" if word else glyph, f"state.{job.state.value}")]
 
 
-def epoch_cell(job: Job, width: int, glyphs: Glyphs) -> Cell:
+def epoch_cell(job: "Job", width: int, glyphs: Glyphs) -> Cell:
     """Bar and numbers: '██████▍   37/100'."""
     if not job.epochs:
         return [("", "dim")]
@@ -253,7 +257,7 @@ def epoch_cell(job: Job, width: int, glyphs: Glyphs) -> Cell:
     return [*bar(done, room, glyphs, role), (f" {numbers}", text_role)]
 
 
-def fitness_cell(job: Job, width: int, glyphs: Glyphs) -> Cell:
+def fitness_cell(job: "Job", width: int, glyphs: Glyphs) -> Cell:
     """Sparkline and the best value: '▂▃▅▆▇ 0.8123'."""
     best = job.best_fitness if job.best_fitness is not None else job.fitness
     text = f"{best:.4f}" if best is not None and abs(best) < 100 else number(best)
@@ -264,7 +268,7 @@ def fitness_cell(job: Job, width: int, glyphs: Glyphs) -> Cell:
     return [(spark(job.spark, room, glyphs), role), (f" {text:>6}", "" if job.state in ACTIVE else "dim")]
 
 
-def where(job: Job, gpu_index: dict[str, int] | None = None) -> str:
+def where(job: "Job", gpu_index: dict[str, int] | None = None) -> str:
     """'local:0,1': node and its GPUs by index where the node is known, by the end of their UUID where not."""
     if job.node is None:
         return ""
@@ -273,7 +277,7 @@ def where(job: Job, gpu_index: dict[str, int] | None = None) -> str:
     return f"{job.node}:{gpus}" if gpus else job.node
 
 
-def why(job: Job) -> tuple[str, str]:
+def why(job: "Job") -> tuple[str, str]:
     """(text, role): why it waits or why it ended, in a line."""
     if job.state in FINAL:
         reason = REASONS.get(job.reason, "") if job.reason else ""

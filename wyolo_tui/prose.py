@@ -2,27 +2,31 @@
 
 from collections.abc import Iterable
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
-from broker.protocol.event import AuditEntry
-from broker.protocol.job import ACTIVE, FINAL, WAITING, Job, JobState, Priority
+from broker.protocol.states import ACTIVE, FINAL, WAITING, JobState, Priority
 from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duration, plain, why
 
+if TYPE_CHECKING:
+    from broker.protocol.event import AuditEntry
+    from broker.protocol.job import Job
 
-def headline(job: Job, now: datetime) -> list[Cell]:
+
+def headline(job: "Job", now: datetime) -> list[Cell]:
     """Three lines over a job's tabs: what it does; when, and how well; why it waits or ended, or where it runs."""
     text, role = why(job)
     last: Cell = [(text, role if role != "dim" else "")] if text else _where(job)
     return [_what(job), [*_when(job, now), *_how_well(job)], last]
 
 
-def _where(job: Job) -> Cell:
+def _where(job: "Job") -> Cell:
     if job.node is None:
         return []
     gpus = f" with {len(job.gpus)} GPU{'s' if len(job.gpus) > 1 else ''}" if job.gpus else ""
     return [("on ", "dim"), (plain(job.node), ""), (gpus, "dim")]
 
 
-def _what(job: Job) -> Cell:
+def _what(job: "Job") -> Cell:
     cell: Cell = [(f"{plain(job.model) or job.kind}", "accent")]
     if job.task:
         cell += [(f" {job.task}", "dim")]
@@ -35,7 +39,7 @@ def _what(job: Job) -> Cell:
     return cell
 
 
-def _when(job: Job, now: datetime) -> Cell:
+def _when(job: "Job", now: datetime) -> Cell:
     if job.state in ACTIVE and job.started_at:
         cell: Cell = [("running for ", "dim"), (duration((now - job.started_at).total_seconds()), "")]
         return [*cell, ("   left ", "dim"), (duration(job.eta_s), "")] if job.eta_s is not None else cell
@@ -49,7 +53,7 @@ def _when(job: Job, now: datetime) -> Cell:
     return []
 
 
-def _how_well(job: Job) -> Cell:
+def _how_well(job: "Job") -> Cell:
     cell: Cell = []
     if job.best_fitness is not None:
         cell += [("   best ", "dim"), (f"{job.best_fitness:.4f}", "good")]
@@ -109,7 +113,7 @@ def _scalar_role(text: str) -> str:
     return "yaml.number"
 
 
-def config_lines(job: Job) -> list[Cell]:
+def config_lines(job: "Job") -> list[Cell]:
     """The effective configuration, with what was changed on the way in."""
     import yaml
 
@@ -123,7 +127,7 @@ def config_lines(job: Job) -> list[Cell]:
     return [*head, *([[("", "")]] if head else []), *yaml_lines(text)]
 
 
-def audit_line(entry: AuditEntry, now: datetime, zone: tzinfo | None, glyphs: Glyphs, with_job: bool = False) -> Cell:
+def audit_line(entry: "AuditEntry", now: datetime, zone: tzinfo | None, glyphs: Glyphs, with_job: bool = False) -> Cell:
     """'14:02:11  run      starting → running  by ana  ...'."""
     cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint")]
     if with_job:

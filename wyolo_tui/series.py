@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, log10
+from typing import TYPE_CHECKING
 
-from broker.protocol.api import MetricTable
-from broker.protocol.event import EpochDone
+if TYPE_CHECKING:
+    from broker.protocol.api import MetricTable
+    from broker.protocol.event import EpochDone
 
 Points = list[tuple[float, float]]
 SMOOTHING = (0.0, 0.6, 0.9)  # weights of what was before, as TensorBoard's
@@ -24,7 +26,7 @@ class Chart:
     lines: tuple[Line, ...]
 
 
-def charts(table: MetricTable, by_time: bool = False, smoothing: float = 0.0) -> list[Chart]:
+def charts(table: "MetricTable", by_time: bool = False, smoothing: float = 0.0) -> list[Chart]:
     """The metrics, then each loss with its training and validation lines, then the learning rate."""
     xs = _elapsed(table) if by_time else [float(epoch) for epoch in table.epochs]
     metrics: list[Line] = []
@@ -112,7 +114,7 @@ def at(points: Points, x: float) -> float | None:
     return before[-1] if before else None
 
 
-def _elapsed(table: MetricTable) -> Sequence[float | None]:
+def _elapsed(table: "MetricTable") -> Sequence[float | None]:
     """Minutes of training at the end of each epoch."""
     total = 0.0
     out: list[float | None] = []
@@ -122,7 +124,7 @@ def _elapsed(table: MetricTable) -> Sequence[float | None]:
     return out
 
 
-def with_epoch(table: MetricTable, event: EpochDone) -> MetricTable:
+def with_epoch(table: "MetricTable", event: "EpochDone") -> "MetricTable":
     """The table with an epoch that has just finished. One that is there already (an attempt went back) is replaced."""
     keep = [n for n, epoch in enumerate(table.epochs) if epoch < event.epoch]
     names = [*table.columns, *(name for name in event.values if name not in table.columns)]
@@ -132,10 +134,10 @@ def with_epoch(table: MetricTable, event: EpochDone) -> MetricTable:
     }
     seconds = table.seconds or [None] * size
     attempts = table.attempts or [1] * size
-    return MetricTable(
-        job_id=table.job_id,
-        epochs=[*(table.epochs[n] for n in keep), event.epoch],
-        seconds=[*(seconds[n] for n in keep), event.seconds],
-        attempts=[*(attempts[n] for n in keep), event.attempt],
-        columns=columns,
-    )
+    update = {
+        "epochs": [*(table.epochs[n] for n in keep), event.epoch],
+        "seconds": [*(seconds[n] for n in keep), event.seconds],
+        "attempts": [*(attempts[n] for n in keep), event.attempt],
+        "columns": columns,
+    }
+    return table.model_copy(update=update)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from wyolo_tui.board import Board, snapshot
+from wyolo_tui.board import Board
+from wyolo_tui.folding import snapshot
 from wyolo_tui.link import Link
 
 LIVE_PAGE, LIVE_MOST = 500, 10_000  # waiting and running jobs that are held
@@ -29,10 +30,3 @@ async def read_snapshot(link: Link, first: bool, said: Callable[[Board], None]) 
         jobs += page.jobs
         cursor = page.next_cursor
     return snapshot(jobs, nodes, queue, seq, ended.next_cursor)
-
-
-def problem_text(error: Exception) -> str:
-    """What happened, with the findings where there are some."""
-    findings = getattr(getattr(error, "problem", None), "findings", [])
-    lines = [f"{finding.where}: {finding.message}" if finding.where else finding.message for finding in findings[:3]]
-    return "\n".join([str(error), *lines]) if lines and str(error) not in lines else str(error)

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from broker.protocol.event import FollowerEvent, Resync
 from wyolo_tui.board import Board
 from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, SnapshotRead
-from wyolo_tui.snapshot import problem_text, read_snapshot
 from wyolo_tui.together import Together
+
+if TYPE_CHECKING:
+    from broker.protocol.event import FollowerEvent
 
 TICK_S = 0.25  # the screens hear of what came at most four times a second
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0)
@@ -21,7 +23,8 @@ Post = Callable[[Message], object]
 async def track(link: Link, post: Post, loaded: Callable[[], bool]) -> None:
     """Again from the start after a resync or a lost connection. Returns only when trying again is of no use. `loaded`:
     there is a board to show already."""
-    from wyolo_tui.unanswered import ProblemError, Unanswered
+    from wyolo_tui.snapshot import read_snapshot
+    from wyolo_tui.unanswered import ProblemError, Unanswered, problem_text
 
     def said(board: Board) -> None:
         post(SnapshotRead(board))
@@ -49,9 +52,10 @@ async def track(link: Link, post: Post, loaded: Callable[[], bool]) -> None:
 
 async def _follow(link: Link, post: Post, seq: int) -> None:
     """Until what is held must be read again. What comes within a tick is told together."""
+    from broker.protocol.event import Resync
     from wyolo_tui.feed import LinkDown, LinkUp
 
-    events = Together[FollowerEvent](TICK_S, lambda came: post(EventsCame(came)))
+    events: Together[FollowerEvent] = Together(TICK_S, lambda came: post(EventsCame(came)))
     was_up = False
     try:
         async with aclosing(link.follow(seq)) as items:

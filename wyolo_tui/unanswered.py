@@ -5,7 +5,10 @@ Unanswered
 └── ProblemError    it answered that it cannot; `problem` says why         nothing was changed
 """
 
-from broker.protocol.api import Problem
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker.protocol.api import Problem
 
 
 class Unanswered(Exception):
@@ -21,6 +24,13 @@ class BrokerOut(Unanswered):
 
 
 class ProblemError(Unanswered):
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: "Problem") -> None:
         self.problem = problem
         super().__init__(problem.detail or problem.title)
+
+
+def problem_text(error: Exception) -> str:
+    """What happened, with the findings where there are some."""
+    findings = getattr(getattr(error, "problem", None), "findings", [])
+    lines = [f"{finding.where}: {finding.message}" if finding.where else finding.message for finding in findings[:3]]
+    return "\n".join([str(error), *lines]) if lines and str(error) not in lines else str(error)

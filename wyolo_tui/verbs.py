@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from broker.protocol.job import ACTIVE, FINAL, WAITING, Job, JobState, Priority
+from broker.protocol.states import ACTIVE, FINAL, WAITING, JobState, Priority
 from wyolo_tui.order import natural
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 ALLOWED: Mapping[str, frozenset[JobState]] = {
     "stop": WAITING | ACTIVE,
@@ -60,7 +64,7 @@ class Undo:
     steps: tuple[tuple[str, int, Mapping[str, object]], ...]  # (verb, job, arguments)
 
 
-def split(verb: str, jobs: Sequence[Job]) -> tuple[list[Job], str]:
+def split(verb: str, jobs: Sequence["Job"]) -> tuple[list["Job"], str]:
     """Those that the verb may be said of, and why not of the others ('' where all are)."""
     able = [job for job in jobs if job.state in ALLOWED[verb]]
     rest = [job for job in jobs if job.state not in ALLOWED[verb]]
@@ -75,13 +79,13 @@ def split(verb: str, jobs: Sequence[Job]) -> tuple[list[Job], str]:
     return able, f"{names} {when}"
 
 
-def done(verb: str, jobs: Sequence[Job]) -> str:
+def done(verb: str, jobs: Sequence["Job"]) -> str:
     """What is said when it has been done."""
     names = ", ".join(f"#{job.id}" for job in jobs[:4]) + (f" and {len(jobs) - 4} more" if len(jobs) > 4 else "")
     return f"{names} {_DONE[verb]}"
 
 
-def lost(verb: str, job: Job) -> str:
+def lost(verb: str, job: "Job") -> str:
     """What this verb would lose of this job."""
     if verb == "remove":
         if job.epoch:
@@ -98,7 +102,7 @@ def lost(verb: str, job: Job) -> str:
     return f"loses {partly}{kept}"
 
 
-def undo_of(verb: str, jobs: Sequence[Job], queue: Sequence[Job]) -> Undo | None:
+def undo_of(verb: str, jobs: Sequence["Job"], queue: Sequence["Job"]) -> Undo | None:
     """None: it cannot be taken back. `jobs` and `queue` as they were before."""
     if verb in ("hold", "release"):
         back = "release" if verb == "hold" else "hold"
@@ -117,11 +121,11 @@ def undo_of(verb: str, jobs: Sequence[Job], queue: Sequence[Job]) -> Undo | None
     return None
 
 
-def queue_of(jobs: Mapping[int, Job]) -> list[Job]:
+def queue_of(jobs: Mapping[int, "Job"]) -> list["Job"]:
     return sorted((job for job in jobs.values() if job.state is JobState.QUEUED), key=natural)
 
 
-def neighbours(job: Job, queue: Sequence[Job]) -> tuple[Job | None, Job | None]:
+def neighbours(job: "Job", queue: Sequence["Job"]) -> tuple["Job | None", "Job | None"]:
     """The jobs right before and after it in the queue, of its priority."""
     same = [other for other in queue if other.priority is job.priority]
     at = next((n for n, other in enumerate(same) if other.id == job.id), None)

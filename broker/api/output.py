@@ -18,7 +18,8 @@ from broker.api.services import Services, answer, answer_list, services
 from broker.api.sse import HEADERS, HEARTBEAT, HEARTBEAT_S, MEDIA_TYPE, frame
 from broker.errors import NotFound
 from broker.protocol.api import FileEntry, LogChunk
-from broker.protocol.job import FINAL, Attempt
+from broker.protocol.job import Attempt
+from broker.protocol.states import FINAL
 
 router = APIRouter()
 

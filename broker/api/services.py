@@ -13,7 +13,8 @@ from broker.control import Control
 from broker.fleet import Fleet
 from broker.ledger.ledger import Ledger
 from broker.node_verbs import NodeVerbs
-from broker.protocol.job import WAITING, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import WAITING, JobState
 from broker.protocol.text import harmless
 from broker.scheduler.scheduler import Scheduler
 from broker.settings import Settings

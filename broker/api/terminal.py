@@ -16,7 +16,7 @@ from broker.engines.base import Enterable, Shell
 from broker.errors import BrokerError, Conflict
 from broker.ledger.records import Change
 from broker.protocol.api import TERMINAL_WINDOW, TerminalEnd, TerminalRequest, TerminalSize
-from broker.protocol.job import ACTIVE
+from broker.protocol.states import ACTIVE
 from broker.protocol.text import harmless
 
 router = APIRouter()

@@ -21,7 +21,8 @@ from broker.ledger.rows import (
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
 from broker.protocol.filter import words_of_job
-from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Job, JobSpec, JobState
+from broker.protocol.job import Job, JobSpec
+from broker.protocol.states import ACTIVE, FINAL, TRANSITIONS, JobState
 
 _INSERT_EVENT = """INSERT INTO events
     (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node)

@@ -28,7 +28,8 @@ from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction, Writer
 from broker.protocol.api import JobPage, MetricTable
 from broker.protocol.event import AuditEntry, FollowerEvent
-from broker.protocol.job import Attempt, Checkpoint, Job, JobState, Priority
+from broker.protocol.job import Attempt, Checkpoint, Job
+from broker.protocol.states import JobState, Priority
 
 _MANY = 64  # jobs of a submission, from which on they are encoded beside the event loop
 _MAX_PAGE = 1_000  # jobs

@@ -25,7 +25,8 @@ from broker.ledger.rows import (
 from broker.protocol.api import MetricTable
 from broker.protocol.event import AuditEntry
 from broker.protocol.filter import metric_key
-from broker.protocol.job import FINAL, Attempt, Checkpoint, Job, JobSpec, JobState, Priority
+from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec
+from broker.protocol.states import FINAL, JobState, Priority
 
 SPARK = 32  # newest fitness values that a job's row shows
 _CANDIDATES = 10  # named when a reference is not unique

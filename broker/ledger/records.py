@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from broker.protocol.fleet import NodeState, Withheld
-from broker.protocol.job import Attempt, Checkpoint, EndReason, Intent, Job, JobSpec, JobState, Priority
+from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec
+from broker.protocol.states import EndReason, Intent, JobState, Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,8 @@ import orjson
 
 from broker.protocol.event import AuditEntry
 from broker.protocol.filter import words_of
-from broker.protocol.job import (
-    ACTIVE,
-    Attempt,
-    Checkpoint,
-    EndReason,
-    Intent,
-    Job,
-    JobSpec,
-    JobState,
-    Priority,
-    TrainWork,
-)
+from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec, TrainWork
+from broker.protocol.states import ACTIVE, EndReason, Intent, JobState, Priority
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

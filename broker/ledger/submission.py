@@ -11,7 +11,7 @@ from broker.ledger.following import followed
 from broker.ledger.records import NewJob, Submitted
 from broker.ledger.rows import described, encoded, priority_rank
 from broker.ledger.writer import Transaction
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 
 _INSERT_JOB = """INSERT INTO jobs (id, state, kind, name, user, task_id, model, task, data, words, priority, rank,
     epochs, parent_id, submitted_at, queued_at, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""

@@ -35,7 +35,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
-from broker.protocol.job import Job, JobSpec, JobState, Lenient, Priority, Strict
+from broker.protocol.job import Job, JobSpec, Lenient, Strict
+from broker.protocol.states import JobState, Priority
 
 
 class ErrorCode(StrEnum):

@@ -7,10 +7,11 @@ Durable kinds carry a `seq` from the ledger, which only grows, and can be replay
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from broker.protocol.fleet import HostSample, Node
-from broker.protocol.job import EndReason, Job, JobState, Lenient
+from broker.protocol.job import Job, Lenient
+from broker.protocol.states import EndReason, JobState
 
 
 class _Seen(Lenient):
@@ -81,7 +82,7 @@ FollowerEvent = Annotated[
     JobChanged | JobRemoved | EpochDone | Progressed | Sampled | NodeChanged | QueueChanged | Resync,
     Field(discriminator="kind"),
 ]
-FOLLOWER_EVENT: TypeAdapter[FollowerEvent] = TypeAdapter(FollowerEvent)
+FOLLOWER_EVENT: TypeAdapter[FollowerEvent] = TypeAdapter(FollowerEvent, config=ConfigDict(defer_build=True))
 
 
 class AuditEntry(Lenient):

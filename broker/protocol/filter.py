@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from broker.protocol.job import ACTIVE, FINAL, WAITING, EndReason, Job, JobState, Priority, Task
+from broker.protocol.job import Job, Task
+from broker.protocol.states import ACTIVE, FINAL, WAITING, EndReason, JobState, Priority
 
 Op = Literal[">", ">=", "<", "<=", "="]
 COMPARE: dict[Op, Callable[[float, float], bool]] = {

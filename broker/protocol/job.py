@@ -1,98 +1,32 @@
 """What a job is: what a person asked for (JobSpec), where it stands (Job) and each time it ran (Attempt).
 
-Pure data. `JobState` says where a job is, `EndReason` why it ended; the two are never mixed.
+Pure data; `states.py` has the words for where it stands.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from broker.protocol.states import EndReason, Intent, JobState, Priority
 
 
 class Strict(BaseModel):
     """A model that a person writes: unknown fields are errors."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Lenient(BaseModel):
     """A model that a program reads: unknown fields are ignored, so that versions may differ."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
-
-class JobState(StrEnum):
-    HELD = "held"
-    QUEUED = "queued"
-    STARTING = "starting"
-    RUNNING = "running"
-    UNKNOWN = "unknown"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-WAITING = frozenset({JobState.HELD, JobState.QUEUED})
-ACTIVE = frozenset({JobState.STARTING, JobState.RUNNING, JobState.UNKNOWN})
-FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED})
 
 LOG_NAME = "output.log"  # in an attempt's directory: what it said
 TIMES_NAME = "output.times"  # when which part of that was read, "<offset> <milliseconds since 1970>" a line
 
-_ENDS = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.STOPPED, JobState.QUEUED, JobState.UNKNOWN})
-
-TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.HELD: frozenset({JobState.QUEUED, JobState.STOPPED}),
-    JobState.QUEUED: frozenset({JobState.HELD, JobState.STARTING, JobState.STOPPED}),
-    JobState.STARTING: _ENDS | {JobState.RUNNING},
-    JobState.RUNNING: _ENDS,
-    JobState.UNKNOWN: (_ENDS - {JobState.UNKNOWN}) | {JobState.RUNNING},
-    JobState.COMPLETED: frozenset({JobState.QUEUED}),  # resume with more epochs
-    JobState.FAILED: frozenset({JobState.QUEUED}),  # resume, or another try after a dead letter
-    JobState.STOPPED: frozenset({JobState.QUEUED}),  # resume
-}
-
-
-class EndReason(StrEnum):
-    """Why a job (or an attempt) ended."""
-
-    COMPLETED = "completed"
-    USER_STOP = "user_stop"
-    KILLED = "killed"
-    PREEMPTED = "preempted"
-    INTERRUPTED = "interrupted"  # the process died without our doing: retried by itself
-    DEAD_LETTER = "dead_letter"  # three infrastructure deaths: waits for a person
-    NODE_LOST = "node_lost"
-    OOM_HOST = "oom_host"
-    OOM_CUDA = "oom_cuda"
-    SHM = "shm"
-    DISK_FULL = "disk_full"
-    NAN = "nan"
-    BAD_CONFIG = "bad_config"
-    BAD_DATA = "bad_data"
-    BAD_CHECKPOINT = "bad_checkpoint"
-    WEIGHTS_MISSING = "weights_missing"
-    LAUNCH_FAILED = "launch_failed"
-    EXIT_CODE = "exit_code"
-
-
 MAX_BACKOFF_S = 600.0  # longest that an interrupted job waits
-
-
-class Intent(StrEnum):
-    """What a person asked of a running job that has not come true yet. It survives a crash of the broker."""
-
-    STOP = "stop"
-    KILL = "kill"
-    PREEMPT = "preempt"
-    EVICT = "evict"  # its node is taken back: as preempt, but it is next again, and goes on elsewhere
-
-
-class Priority(StrEnum):
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
 
 
 Family = Literal["yolo", "rtdetr"]

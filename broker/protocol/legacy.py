@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from broker.protocol.api import Finding
 from broker.protocol.devices import one_gpu, resources
 from broker.protocol.findings import Findings, is_list, is_section, is_whole, near
-from broker.protocol.job import CommandWork, JobSpec, Priority, TrainWork
+from broker.protocol.job import CommandWork, JobSpec, TrainWork
 from broker.protocol.sources import STOCK_MODELS, Paths, is_stock_data, read_model
+from broker.protocol.states import Priority
 from broker.protocol.train_keys import check_args
 from broker.protocol.ultralytics_keys import KEYS
 

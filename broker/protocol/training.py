@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from broker.protocol.job import Checkpoint, EndReason, Family, Lenient, Task
+from broker.protocol.job import Checkpoint, Family, Lenient, Task
+from broker.protocol.states import EndReason
 
 RECORD_SEPARATOR = "\x1e"
 CONFIG_NAME = "train.json"  # in the attempt's directory: TrainConfig

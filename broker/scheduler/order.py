@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from broker.ledger.ledger import Ledger
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from broker.queue import Queue
 
 AHEAD = 256  # jobs more than are wanted at the moment

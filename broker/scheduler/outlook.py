@@ -8,7 +8,8 @@ from broker.bus import Bus
 from broker.ledger.ledger import Ledger
 from broker.placement import Plan
 from broker.protocol.event import QueueChanged
-from broker.protocol.job import Attempt, Job, JobState
+from broker.protocol.job import Attempt, Job
+from broker.protocol.states import JobState
 from broker.supervisor.run import Run
 
 _NEWEST = 0.2  # weight of the newest job or epoch in a mean

@@ -14,7 +14,7 @@ from broker.crashpoint import crash_here
 from broker.errors import LedgerFull, QueueDown
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import OutboxEntry
-from broker.protocol.job import JobState, Priority
+from broker.protocol.states import JobState, Priority
 from broker.queue import Lease, Queue
 
 TICK_S = 1.0  # between looks without a reason: has Redis lost its data?

@@ -12,7 +12,8 @@ from broker.errors import Conflict, NotFound
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import AttemptStart, Change
 from broker.placement import Assignment
-from broker.protocol.job import Attempt, Job, JobState
+from broker.protocol.job import Attempt, Job
+from broker.protocol.states import JobState
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from broker.engines.base import Exit, Handle
 from broker.engines.plain import read_plain
 from broker.errors import Conflict
 from broker.ledger.records import AttemptUpdate
-from broker.protocol.job import EndReason, Intent, JobState
+from broker.protocol.states import EndReason, Intent, JobState
 from broker.protocol.training import RESULT_NAME, TrainerResult
 from broker.supervisor.hearing import Fetch, Hearing
 from broker.supervisor.lease import Lease

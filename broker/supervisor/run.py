@@ -9,7 +9,8 @@ from typing import Any
 
 from broker.engines.base import AttemptRef, Exit, Handle
 from broker.errors import AttemptGone, Conflict, EngineError, EngineUnreachable, LedgerFull, NotFound, StaleFence
-from broker.protocol.job import ACTIVE, Attempt, Intent, Job, JobState
+from broker.protocol.job import Attempt, Job
+from broker.protocol.states import ACTIVE, Intent, JobState
 from broker.settings import Settings
 from broker.supervisor.closing import Closing
 from broker.supervisor.hearing import Hearing

@@ -10,7 +10,8 @@ from broker.crashpoint import crash_here
 from broker.engines.base import AttemptRef, Handle
 from broker.errors import LedgerFull
 from broker.ledger.records import AttemptUpdate, Change
-from broker.protocol.job import ACTIVE, Attempt, Checkpoint, Intent, Job, JobState
+from broker.protocol.job import Attempt, Checkpoint, Job
+from broker.protocol.states import ACTIVE, Intent, JobState
 from broker.supervisor import work
 from broker.supervisor.means import Means
 

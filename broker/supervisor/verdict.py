@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from broker.engines.base import Exit
-from broker.protocol.job import MAX_BACKOFF_S, Checkpoint, EndReason, Intent, JobState
+from broker.protocol.job import MAX_BACKOFF_S, Checkpoint
+from broker.protocol.states import EndReason, Intent, JobState
 from broker.protocol.training import EXIT_STOPPED, Failed, TrainerResult
 
 _LAST_LINES = 3

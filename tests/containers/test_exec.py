@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.containers.dockerd import Dockerd
 from tests.flows.daemon import Daemon
 from tests.flows.terminal import Terminal

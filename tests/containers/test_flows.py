@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.containers.dockerd import Dockerd
 from tests.flows.daemon import Daemon
 from tests.waiting import until

@@ -9,7 +9,7 @@ import pytest
 
 from broker.engines.container import BROKER_LABEL, FENCE_LABEL, JOB_LABEL
 from broker.protocol.api import Orphans
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.containers.dockerd import IMAGE, Dockerd
 from tests.containers.test_recovery import broker_id
 from tests.flows.command import Wyolo

@@ -10,7 +10,7 @@ import pytest
 from broker.engines import docker_pull
 from broker.engines.base import Exit
 from broker.errors import AttemptGone, EngineError
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.containers import registry
 from tests.containers.dockerd import Dockerd
 from tests.containers.node import Node, said

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.job import EndReason, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import EndReason, JobState
 from tests.containers.dockerd import Dockerd
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from tests.containers.dockerd import Dockerd, skip_without_docker
 from tests.containers.test_recovery import TRAINER, lived, reaches_epoch, train
 from tests.flows.daemon import Daemon

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.engines.base import Exit, Launch
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.containers.dockerd import Dockerd
 from tests.containers.node import Node, said
 from tests.flows.daemon import Client, Daemon

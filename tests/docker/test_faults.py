@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import FINAL, Attempt, JobState
+from broker.protocol.job import Attempt
+from broker.protocol.states import FINAL, JobState
 from dind.engine import Engine
 from tests.docker.daemon import HostDaemon
 from tests.docker.fleet import SYSTEM, Fleet, installed

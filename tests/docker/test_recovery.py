@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from dind.engine import Engine
 from tests.containers.test_recovery import TRAINER, lived, reaches_epoch, train
 from tests.docker.daemon import HostDaemon

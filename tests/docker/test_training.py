@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import MetricTable
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from dind.engine import Engine
 from tests.docker.daemon import HostDaemon
 from tests.docker.fleet import Fleet, installed

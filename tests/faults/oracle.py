@@ -7,7 +7,8 @@ from pathlib import Path
 
 from broker.engines import proc
 from broker.protocol.api import JobPage, LogChunk
-from broker.protocol.job import FINAL, Attempt, Job, JobState
+from broker.protocol.job import Attempt, Job
+from broker.protocol.states import FINAL, JobState
 from tests.flows.daemon import Client
 
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from broker.engines import proc
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from tests.faults.oracle import Entry, diary
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until

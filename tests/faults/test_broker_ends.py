@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.engines import proc
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.oracle import ended_well, marks, no_strangers
 from tests.faults.scene import LONG_S, Scene, ended
 from tests.redis_fixtures import frozen

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.oracle import ended_well, sound
 from tests.faults.scene import LONG_S, Scene, ended, healthy, train
 from tests.flows.daemon import Client

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.conftest import Raise
 from tests.faults.disk import full, small_disk
 from tests.faults.oracle import sound

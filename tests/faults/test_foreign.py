@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from tests.faults.oracle import ended_well
 from tests.faults.scene import LONG_S, Scene, ended
 from tests.flows.daemon import Client

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.conftest import Raise
 from tests.faults.scene import LONG_S, Scene, ended, train
 from tests.flows.daemon import Client

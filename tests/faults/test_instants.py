@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.crashpoint import INSTANTS, Instant
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from broker.redis_server import RedisServer
 from tests.brokerage import Start, start
 from tests.redis_fixtures import redis

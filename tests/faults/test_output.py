@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.oracle import sound
 from tests.faults.scene import Scene, ended, train
 from tests.flows.daemon import Client

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.faults.disk import full, small_disk
 from tests.faults.oracle import ended_well
 from tests.faults.scene import LONG_S, Scene, ended, healthy

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import Checkpoint, JobState
+from broker.protocol.job import Checkpoint
+from broker.protocol.states import JobState
 from tests.faults.oracle import ended_well, no_strangers, sound
 from tests.faults.scene import Scene, ended, runs, train
 from tests.flows.daemon import Client

@@ -13,7 +13,8 @@ import httpx
 
 from broker.protocol.api import JobPage, LogChunk
 from broker.protocol.event import AuditEntry
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, JobState
 from tests.running import broker_environment
 from tests.waiting import until_awaited, until_sync
 

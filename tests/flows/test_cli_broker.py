@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import Health
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from wyolo_tui import discovery
 from wyolo_tui.unanswered import BrokerOut

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import Problem
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
 

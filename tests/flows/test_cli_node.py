@@ -7,7 +7,7 @@ import pytest
 
 from broker.protocol.api import Problem
 from broker.protocol.fleet import Node
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
 

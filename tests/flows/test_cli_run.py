@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import LogChunk
-from broker.protocol.job import CommandWork, JobState
+from broker.protocol.job import CommandWork
+from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until_awaited

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import Problem, Validation
-from broker.protocol.job import JobState, TrainWork
+from broker.protocol.job import TrainWork
+from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
 from wyolo_tui.shapes import make

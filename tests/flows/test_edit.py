@@ -1,6 +1,7 @@
 """edit: a job that waits can still be changed."""
 
-from broker.protocol.job import CommandWork, JobState
+from broker.protocol.job import CommandWork
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client
 
 

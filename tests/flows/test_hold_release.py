@@ -1,6 +1,6 @@
 """hold keeps a waiting job from starting, release lets it."""
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client
 
 

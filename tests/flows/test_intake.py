@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from redis.asyncio import Redis
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until_awaited
 

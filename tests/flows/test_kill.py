@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from tests.flows.daemon import Client
 from tests.waiting import until
 

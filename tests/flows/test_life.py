@@ -6,7 +6,7 @@ import socket
 import stat
 from pathlib import Path
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Daemon
 from tests.running import run_broker
 from tests.waiting import until, until_awaited

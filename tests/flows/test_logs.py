@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.protocol.api import LogChunk
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ import pytest
 
 from broker.protocol.event import AuditEntry
 from broker.protocol.fleet import Node, NodeState
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 from tests.waiting import until_awaited
 

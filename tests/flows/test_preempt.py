@@ -1,6 +1,6 @@
 """preempt: a running job makes way and starts again later, last of its priority."""
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 
 

@@ -1,6 +1,6 @@
 """remove: a job that does not run is forgotten, with its files when asked."""
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 
 

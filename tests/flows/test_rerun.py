@@ -1,6 +1,6 @@
 """rerun: a new job with the same spec."""
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client
 
 

@@ -1,6 +1,6 @@
 """resume: a job that ended goes on as the same job; what cannot go on says what to do instead."""
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client
 
 

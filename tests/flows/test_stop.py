@@ -2,7 +2,7 @@
 
 import asyncio
 
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from tests.flows.daemon import Client
 
 

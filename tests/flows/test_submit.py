@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from broker.protocol.api import Validation
-from broker.protocol.job import CommandWork, JobState
+from broker.protocol.job import CommandWork
+from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
 
 COMMAND = {"kind": "command", "argv": ["true"]}

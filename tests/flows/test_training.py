@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from broker.protocol.api import MetricTable
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from tests.flows.daemon import Client
 from tests.waiting import until_awaited
 from wyolo_tui import shapes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import EXIT_FAILED, EXIT_OK, Epoch, Failed, GpuReading, Started
 from tests.train.attempts import Attempt, Attempts
 from trainer.gpu import Nvml

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TypeVar
 
 from broker.errors import QueueDown
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from broker.queue import Entry, Lease, Queue
 from tests.simulator.loop import VirtualLoop
 

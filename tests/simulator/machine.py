@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from broker.control import Control
 from broker.protocol.api import MoveRequest
-from broker.protocol.job import Job, JobState, Priority
+from broker.protocol.job import Job
+from broker.protocol.states import JobState, Priority
 from tests.simulator import oracle
 from tests.simulator.process import Fate
 from tests.simulator.world import Submission, Verb, World, command, training

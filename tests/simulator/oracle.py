@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from broker.ledger import reads
-from broker.protocol.job import ACTIVE, FINAL, TRANSITIONS, Attempt, EndReason, Job, JobState
+from broker.protocol.job import Attempt, Job
+from broker.protocol.states import ACTIVE, FINAL, TRANSITIONS, EndReason, JobState
 from tests.simulator.process import Process
 from tests.simulator.world import Verb, World
 

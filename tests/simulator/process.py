@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from broker.engines.base import Exit, Launch
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import (
     CONFIG_NAME,
     EVENTS_NAME,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import JobState, Priority
+from broker.protocol.states import JobState, Priority
 from tests.simulator import oracle
 from tests.simulator.life import make_template
 from tests.simulator.world import LEASE_S, Submission, World, command, training

@@ -11,7 +11,8 @@ from broker.control import Control
 from broker.errors import BadInput, Conflict, LedgerFull, NotFound
 from broker.ledger import reads, schema
 from broker.protocol.api import ResolveRequest, SubmitRequest
-from broker.protocol.job import ACTIVE, CommandWork, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.states import ACTIVE, JobState, Priority
 from broker.settings import NodeSettings, Settings
 from tests.simulator.fake_engine import Node
 from tests.simulator.fake_queue import Redis

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import EXIT_OK, RECORD_SEPARATOR, Epoch, Finished, Progress, Saved, Started
 from tests.train.attempts import Attempt, Attempts
 from wyolo_tui import shapes

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import Checkpoint, EndReason
+from broker.protocol.job import Checkpoint
+from broker.protocol.states import EndReason
 from broker.protocol.training import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, Epoch, Failed, Finished, Saved, Started
 from tests.train.attempts import Attempt, Attempts
 from trainer.checkpoint import file_sha256

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import EXIT_OK, TrainerResult
 from trainer.wrapper import EXIT_BAD_INPUT
 from wyolo_tui import shapes

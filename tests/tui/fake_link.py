@@ -21,7 +21,8 @@ from broker.protocol.api import (
 from broker.protocol.event import AuditEntry, FollowerEvent, JobChanged, JobRemoved, NodeChanged, QueueChanged
 from broker.protocol.filter import parse
 from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState, Withheld
-from broker.protocol.job import FINAL, CommandWork, EndReason, Intent, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.states import FINAL, EndReason, Intent, JobState, Priority
 from wyolo_tui.feed import LinkDown, LinkUp
 from wyolo_tui.unanswered import BrokerOut, ProblemError
 

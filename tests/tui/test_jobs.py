@@ -3,7 +3,7 @@
 import pytest
 
 from broker.protocol.event import JobChanged
-from broker.protocol.job import EndReason, JobState, Priority
+from broker.protocol.states import EndReason, JobState, Priority
 from tests.tui.cockpit import cockpit
 from tests.tui.fake_link import NOW, FakeLink, fleet
 from wyolo_tui.screens.confirm import ConfirmDialog

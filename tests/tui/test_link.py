@@ -3,7 +3,7 @@
 import asyncio
 
 from broker.protocol.event import EpochDone, Progressed, QueueChanged, Resync
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.tui.cockpit import app_of, cockpit
 from tests.tui.fake_link import NOW, FakeLink
 from wyolo_tui.feed import LinkDown, LinkUp

@@ -7,13 +7,14 @@ from rich.cells import cell_len
 
 from broker.protocol.api import MetricTable
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
-from broker.protocol.job import JobState, Priority
+from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
-from wyolo_tui.board import HISTORY, fold, more, snapshot
+from wyolo_tui.board import more
 from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
+from wyolo_tui.folding import HISTORY, fold, snapshot
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
 from wyolo_tui.prose import yaml_cell

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from broker.protocol.api import SubmitRequest
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from tests.tui.cockpit import Cockpit, cockpit
 from wyolo_tui.screens.submit import SubmitDialog
 from wyolo_tui.widgets.yaml_editor import YamlEditor

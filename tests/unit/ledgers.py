@@ -8,7 +8,8 @@ from pathlib import Path
 from broker.bus import Bus
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import AttemptStart, AttemptUpdate, Change, EpochRow, NewJob, Recorded
-from broker.protocol.job import CommandWork, EndReason, Job, JobSpec, JobState, TrainWork
+from broker.protocol.job import CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.states import EndReason, JobState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TRAIN = JobSpec(work=TrainWork(model="yolov8n.pt", args={"data": "/data/coco8.yaml", "epochs": 5}), name="fruit")

@@ -12,7 +12,8 @@ from broker.admission.reading import written
 from broker.errors import BadInput
 from broker.protocol import legacy
 from broker.protocol.api import ErrorCode, SubmitRequest
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources, TrainWork
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
+from broker.protocol.states import Priority
 from broker.settings import Settings
 
 TRAIN = TrainWork(model="yolov8n.yaml", task="detect", args={"data": "coco8.yaml", "epochs": 3})

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from broker.bus import Bus, Subscription
 from broker.protocol.event import EpochDone, FollowerEvent, JobRemoved, Progressed, QueueChanged
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.waiting import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,7 +18,8 @@ import typer
 from broker import settings
 from broker.protocol.api import Problem
 from broker.protocol.event import EpochDone
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from tests.running import broker_environment
 from wyolo_tui import discovery
 from wyolo_tui.__main__ import main

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.api import ErrorCode, Health, Problem, SubmitRequest
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from tests.unit.scripted import CUT, Scripted, answer
 from wyolo_tui.client import BrokerClient
 from wyolo_tui.unanswered import BrokerOut, ProblemError

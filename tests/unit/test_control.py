@@ -13,20 +13,8 @@ from broker.errors import BadInput, Conflict, IdempotencyConflict, NotFound
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, Recorded
 from broker.protocol.api import MoveRequest, ResolveRequest, SubmitRequest
-from broker.protocol.job import (
-    ACTIVE,
-    FINAL,
-    WAITING,
-    Checkpoint,
-    CommandWork,
-    EndReason,
-    Intent,
-    Job,
-    JobSpec,
-    JobState,
-    Priority,
-    TrainWork,
-)
+from broker.protocol.job import Checkpoint, CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.states import ACTIVE, FINAL, WAITING, EndReason, Intent, JobState, Priority
 from broker.settings import Settings
 from tests.unit import ledgers
 from tests.unit.ledgers import NOW, brought_to

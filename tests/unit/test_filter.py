@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.protocol.filter import FilterError, metric_key, parse
-from broker.protocol.job import EndReason, Job, JobState, Priority
+from broker.protocol.job import Job
+from broker.protocol.states import EndReason, JobState, Priority
 
 JOB = Job(
     id=7,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.job import EndReason, JobState
+from broker.protocol.states import EndReason, JobState
 from broker.settings import NodeSettings
 from broker.supervisor import lease, run
 from tests.brokerage import Broker, Start, start

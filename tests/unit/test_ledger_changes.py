@@ -9,7 +9,7 @@ from broker.bus import Bus
 from broker.errors import Conflict, NotFound, StaleFence
 from broker.ledger.records import AttemptUpdate, Change
 from broker.protocol.event import JobChanged
-from broker.protocol.job import TRANSITIONS, EndReason, Intent, JobState, Priority
+from broker.protocol.states import TRANSITIONS, EndReason, Intent, JobState, Priority
 from tests.unit.ledgers import COMMAND, NOW, TRAIN, brought_to, ended, opened, placed, running, submitted
 
 

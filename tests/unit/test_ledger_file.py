@@ -22,7 +22,7 @@ from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change, NewJob, NodeNote
 from broker.protocol.event import JobChanged
 from broker.protocol.fleet import NodeState, Withheld
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from tests.unit.ledgers import COMMAND, NOW, TRAIN, brought_to, ended, epoch, opened, placed, read, running, submitted
 
 SUBMITTER = """

@@ -16,7 +16,8 @@ from broker.ledger.ledger import Ledger
 from broker.ledger.records import NewJob
 from broker.protocol.api import ErrorCode
 from broker.protocol.filter import SORTS, FilterError, parse
-from broker.protocol.job import CommandWork, Job, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.states import JobState, Priority
 from tests.unit.ledgers import COMMAND, TRAIN, brought_to, ended, epoch, opened, placed, read, running, submitted
 
 NAMES = ("red fruit", "Red apple", "yolov8n", "été 2024", "a_b-c", "")

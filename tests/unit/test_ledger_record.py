@@ -11,7 +11,8 @@ from broker.errors import NotFound, StaleFence
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Recorded
 from broker.protocol.event import EpochDone, FollowerEvent, JobChanged
-from broker.protocol.job import Checkpoint, Job, JobState
+from broker.protocol.job import Checkpoint, Job
+from broker.protocol.states import JobState
 from tests.unit.ledgers import NOW, ended, epoch, opened, placed, read, running
 
 

@@ -10,7 +10,8 @@ from broker.bus import Bus
 from broker.errors import IdempotencyConflict, NotFound
 from broker.ledger.records import NewJob
 from broker.protocol.event import JobChanged
-from broker.protocol.job import CommandWork, JobSpec, JobState, Priority, TrainWork
+from broker.protocol.job import CommandWork, JobSpec, TrainWork
+from broker.protocol.states import JobState, Priority
 from tests.unit.ledgers import COMMAND, TRAIN, opened, submitted
 
 

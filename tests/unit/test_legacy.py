@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from broker.protocol import document
 from broker.protocol.api import Finding
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, TrainWork
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, TrainWork
 from broker.protocol.legacy import paths_of, read
 from broker.protocol.sources import STOCK_DATA
+from broker.protocol.states import Priority
 from broker.protocol.ultralytics_keys import KEYS
 
 FOLDER = Path(__file__).parent / "legacy"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from broker.protocol.job import Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import JobState
 from broker.scheduler.order import Order
 from tests.waiting import until
 

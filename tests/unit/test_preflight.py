@@ -16,8 +16,9 @@ ONE_BOX = "0 0.5 0.5 0.2 0.2\n"
 
 
 @pytest.fixture
-def fruit(tmp_path: Path) -> Path:
+def fruit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A good data set to detect: 6 images to train on, 3 to validate on, 3 classes. Its folder."""
+    monkeypatch.setattr(preflight, "SLOW_S", float("inf"))  # a busy machine is not a slow disk
     make(tmp_path / "fruit", "detect", images=6, val=3, size=32)
     return tmp_path / "fruit"
 

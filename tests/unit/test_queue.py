@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import BadInput, QueueDown
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from broker.queue import Entry, Queue
 from broker.redis_server import RedisServer
 from tests.redis_fixtures import Ask, ask, frozen, oldest_redis, queue, redis

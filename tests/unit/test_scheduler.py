@@ -10,7 +10,8 @@ import pytest
 from broker.bus import Subscription
 from broker.ledger.records import Change, NewJob
 from broker.protocol.event import QueueChanged
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, JobState, Priority, Resources
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources
+from broker.protocol.states import JobState, Priority
 from broker.redis_server import RedisServer
 from broker.scheduler import scheduler
 from broker.scheduler.outlook import Pace

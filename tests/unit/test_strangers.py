@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from broker.ledger.records import AttemptStart, Change, EpochRow, Recorded
-from broker.protocol.job import Checkpoint, EndReason, JobState
+from broker.protocol.job import Checkpoint
+from broker.protocol.states import EndReason, JobState
 from broker.supervisor import run
 from broker.supervisor.strangers import is_good
 from tests.brokerage import Broker, Start, start

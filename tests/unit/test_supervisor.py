@@ -9,7 +9,8 @@ import pytest
 from broker.engines.base import AttemptRef, Launch
 from broker.ledger.records import AttemptStart, Change
 from broker.protocol.event import Progressed
-from broker.protocol.job import Attempt, EndReason, Intent, JobState
+from broker.protocol.job import Attempt
+from broker.protocol.states import EndReason, Intent, JobState
 from broker.redis_server import RedisServer
 from broker.supervisor import run
 from broker.supervisor.supervisor import jobs_directory

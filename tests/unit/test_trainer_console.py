@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import TRAINER_EVENT, Note, TrainerResult
 from trainer.console import LineStream
 from trainer.emit import Emitter, now

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from trainer.failures import TRACEBACK_CHARACTERS, TrainingError, classify
 
 KEPT = "The checkpoint of epoch 7 is kept."

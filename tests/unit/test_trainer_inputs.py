@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from broker.protocol.job import EndReason, Task
+from broker.protocol.job import Task
+from broker.protocol.states import EndReason
 from trainer import dataset, environment, limits, weights
 from trainer.dataset import Dataset
 from trainer.failures import TrainingError

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.job import EndReason
+from broker.protocol.states import EndReason
 from broker.protocol.training import TrainConfig
 from trainer import autobatch, overrides
 from trainer.autobatch import GpuMemory

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from broker.engines.base import Exit
-from broker.protocol.job import Checkpoint, EndReason, Intent, JobState
+from broker.protocol.job import Checkpoint
+from broker.protocol.states import EndReason, Intent, JobState
 from broker.protocol.training import Failed, TrainerResult
 from broker.supervisor.verdict import Ending, judge
 

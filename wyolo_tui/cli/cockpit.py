@@ -3,6 +3,7 @@
 Imports little: the first frame is painted before the HTTP library is read.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from wyolo_tui.link import Link
 
 BAD_INPUT, BROKER_OUT = 2, 3  # exit codes, as in session.py, which brings the client along
+# Textual reads this as it is loaded. What follows a key may wait for two of its frames; what comes by itself is told at
+# most four times a second, so that shorter frames are not more of them.
+FRAMES = {"TEXTUAL_FPS": "200"}
 THEMES = ("dark", "light", "colour-blind", "ansi")
 
 
@@ -43,6 +47,8 @@ async def open_cockpit(
             print(f"error: {failure}\n→ {failure.remedy}", file=sys.stderr)
             return BROKER_OUT
         notice = notice or "Started a broker in the background. It outlives this screen; wyolo broker stop ends it."
+    for name, value in FRAMES.items():
+        os.environ.setdefault(name, value)
     from wyolo_tui.app import WyoloApp
     from wyolo_tui.options import Options
 

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, JobState
 from wyolo_tui import discovery
 from wyolo_tui.cli.cockpit import open_cockpit
 from wyolo_tui.cli.following import wait_for

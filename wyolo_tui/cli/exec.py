@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import typer
 
 from broker.protocol.api import TerminalRequest, TerminalSize
-from broker.protocol.job import ACTIVE, Attempt, CommandWork, Job
+from broker.protocol.job import Attempt, CommandWork, Job
+from broker.protocol.states import ACTIVE
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.targets import OneJob, one
 from wyolo_tui.cli.verb import verb

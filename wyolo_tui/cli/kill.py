@@ -1,6 +1,7 @@
 """wyolo kill: out at once. What came after the last checkpoint is lost."""
 
-from broker.protocol.job import FINAL, Job
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import Filter, Jobs, Yes, confirm, each, meant
 from wyolo_tui.cli.verb import verb

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broker.protocol.api import LogChunk, LogLine
-from broker.protocol.job import FINAL
+from broker.protocol.states import FINAL
 from wyolo_tui.cli.following import follow as follow_attempts
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.targets import OneJob, one

@@ -1,6 +1,7 @@
 """wyolo preempt: give the place to somebody else for now."""
 
-from broker.protocol.job import Intent, Job
+from broker.protocol.job import Job
+from broker.protocol.states import Intent
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import Filter, Jobs, Yes, confirm, each, meant
 from wyolo_tui.cli.verb import verb

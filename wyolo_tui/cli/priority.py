@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.targets import Filter, complete_job, each, meant
 from wyolo_tui.cli.verb import verb

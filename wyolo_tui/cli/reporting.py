@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed
-from broker.protocol.job import FINAL, WAITING, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, WAITING, JobState
 from wyolo_tui.cli.session import Session, harmless
 from wyolo_tui.cli.watching import Seen
 from wyolo_tui.present import duration, number, plain, why

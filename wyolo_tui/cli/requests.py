@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from broker.protocol.api import SubmitRequest
-from broker.protocol.job import Priority
+from broker.protocol.states import Priority
 from wyolo_tui.cli.session import BadUse
 
 MOST_BYTES = 262_144

@@ -9,7 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from broker.protocol.api import SubmitRequest
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Priority, Resources
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources
+from broker.protocol.states import Priority
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line
 from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, TaskId, Wait, read_labels

@@ -4,7 +4,8 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 
-from broker.protocol.job import ACTIVE, Attempt, Checkpoint, Job, Priority
+from broker.protocol.job import Attempt, Checkpoint, Job
+from broker.protocol.states import ACTIVE, Priority
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import OneJob, one
 from wyolo_tui.cli.verb import verb

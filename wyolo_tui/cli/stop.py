@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from broker.protocol.job import FINAL, Intent, Job
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, Intent
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import Filter, Jobs, Yes, confirm, each, meant
 from wyolo_tui.cli.verb import verb

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from broker.protocol.event import EpochDone, FollowerEvent, JobChanged, JobRemoved, Progressed, Resync
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, JobState
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.client import BrokerClient
 from wyolo_tui.feed import Feed, LinkDown, LinkUp

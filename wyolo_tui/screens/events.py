@@ -8,7 +8,7 @@ from textual.widget import Widget
 
 from broker.protocol.event import JobChanged, JobRemoved, NodeChanged
 from broker.protocol.fleet import NodeState
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, day_and_clock, plain, why
 from wyolo_tui.screens.page import Page

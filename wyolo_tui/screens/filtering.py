@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from broker.protocol.filter import Filter, FilterError, parse
-from broker.protocol.job import Job
 from wyolo_tui.commands import Candidate, filter_words
 from wyolo_tui.screens.page import Page
 from wyolo_tui.widgets.log_view import LogView
 
 if TYPE_CHECKING:
+    from broker.protocol.filter import Filter
+    from broker.protocol.job import Job
     from wyolo_tui.screens.reading import Reading
     from wyolo_tui.widgets.detail import Detail
     from wyolo_tui.widgets.jobs_table import JobsTable
@@ -85,6 +85,8 @@ class Filtering(Page):
 
     def set_filter(self, text: str) -> str:
         """What is wrong with it, or ''. With a wrong one the table stays as it is."""
+        from broker.protocol.filter import FilterError, parse
+
         text = text.strip()
         try:
             found = parse(text) if text else None
@@ -98,7 +100,7 @@ class Filtering(Page):
             self.reading.matching(text, bool(found.metric_keys))
         return ""
 
-    def _matcher(self, found: Filter | None) -> Callable[[Job], bool] | None:
+    def _matcher(self, found: "Filter | None") -> Callable[["Job"], bool] | None:
         if found is None:
             return None
         if found.metric_keys:

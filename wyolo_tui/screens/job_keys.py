@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from broker.protocol.job import ACTIVE, WAITING, Job, JobState, Priority
+from broker.protocol.states import ACTIVE, WAITING, JobState, Priority
 from wyolo_tui.commands import JOB_VERBS, Command
 from wyolo_tui.export import FORMATS, write
 from wyolo_tui.verbs import neighbours, next_priority, queue_of, split
 
 if TYPE_CHECKING:
+    from broker.protocol.job import Job
     from wyolo_tui.app import WyoloApp
     from wyolo_tui.widgets.jobs_table import JobsTable
 
@@ -31,7 +32,7 @@ class JobKeys:
 
     # --- control ---
 
-    def _act(self, verb: str, jobs: Sequence[Job] | None = None, **arguments: object) -> None:
+    def _act(self, verb: str, jobs: Sequence["Job"] | None = None, **arguments: object) -> None:
         self.cockpit.acting.act(verb, self.table.targets if jobs is None else jobs, **arguments)
 
     def action_stop(self) -> None:
@@ -135,7 +136,7 @@ class JobKeys:
 
         self.cockpit.ask(open_form(), group="form")
 
-    def _submitted(self, job: Job | None) -> None:
+    def _submitted(self, job: "Job | None") -> None:
         if job is not None:
             self.cockpit.call_later(self.table.select, job.id)
 
@@ -232,7 +233,7 @@ class JobKeys:
                 return False
         return True
 
-    def _meant(self, command: Command) -> list[Job] | None:
+    def _meant(self, command: Command) -> list["Job"] | None:
         """The jobs of a command; None where one is unknown (said)."""
         if not command.ids:
             return self.table.targets
@@ -243,7 +244,7 @@ class JobKeys:
             return None
         return [known[id] for id in command.ids]
 
-    def _run_verb(self, command: Command, jobs: Sequence[Job]) -> None:
+    def _run_verb(self, command: Command, jobs: Sequence["Job"]) -> None:
         arguments: dict[str, object] = {}
         match command.name:
             case "priority":
@@ -260,7 +261,7 @@ class JobKeys:
                 pass
         self._act(command.name, jobs, **arguments)
 
-    def _look(self, name: str, jobs: Sequence[Job], named: bool) -> None:
+    def _look(self, name: str, jobs: Sequence["Job"], named: bool) -> None:
         if named and jobs and name != "diff" and not self.table.select(jobs[0].id):
             self.cockpit.say(f"#{jobs[0].id} is hidden by the filter", "warning")
             return

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -9,7 +10,6 @@ from textual.containers import Container
 from textual.timer import Timer
 from textual.widget import Widget
 
-from broker.protocol.event import EpochDone
 from wyolo_tui.board import Change
 from wyolo_tui.columns import USUAL
 from wyolo_tui.commands import Command
@@ -25,6 +25,9 @@ from wyolo_tui.widgets.bars import NARROW, titled
 from wyolo_tui.widgets.detail import TABS, Detail
 from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
+
+if TYPE_CHECKING:
+    from broker.protocol.event import EpochDone
 
 CLOCK_S = 1.0
 SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read ...
@@ -115,7 +118,7 @@ class JobsScreen(JobKeys, Filtering):
         if self.table.current is not None and self.table.current.id in change.jobs:
             self.draw_keys()
 
-    def _epoch_done(self, event: EpochDone) -> None:
+    def _epoch_done(self, event: "EpochDone") -> None:
         known = self.detail.metrics
         if known is not None and known.job_id == event.job_id:
             self.detail.show_curves(with_epoch(known, event))

@@ -1,9 +1,13 @@
 """What the jobs screen says around its table: the keys that matter for a job, and what to press where there is none."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from broker.protocol.job import Job, JobState
+from broker.protocol.states import JobState
 from wyolo_tui.present import Cell, plain
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 LOG_HINTS = [
     "log.follow",
@@ -41,7 +45,7 @@ _ACTIVE = ["job.stop", "look.why", "job.preempt", "job.kill"]
 _LOOKING = ["look.log", "look.metrics", "look.detail", "app.filter"]
 
 
-def hints_for(job: Job | None) -> list[str]:
+def hints_for(job: "Job | None") -> list[str]:
     """Ids of bindings, the most important first."""
     if job is None:
         return ["make.submit", "make.paste", "app.theme", "app.quit"]

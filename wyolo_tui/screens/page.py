@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.signal import Signal
 from textual.widget import Widget
-from textual.widgets import Input, TextArea
+from textual.widgets import Input
 
 from wyolo_tui.board import Change
 from wyolo_tui.commands import PLACES, Candidate, Command, CommandError, complete, parse
@@ -49,7 +49,7 @@ class Page(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Where a text is written, the keys that open the prompt are letters like any other."""
-        return action not in OPENS_PROMPT or not isinstance(self.focused, Input | TextArea)
+        return action not in OPENS_PROMPT or not isinstance(self.focused, Input)
 
     @property
     def narrow(self) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from broker.protocol.api import LogChunk
-from broker.protocol.job import Job
 from wyolo_tui.link import Link
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead, OlderRead
 from wyolo_tui.together import Together
 
 if TYPE_CHECKING:
+    from broker.protocol.api import LogChunk
+    from broker.protocol.job import Job
     from wyolo_tui.screens.jobs import JobsScreen
 
 TAIL = 1_000  # lines of a log that are read at first
@@ -30,7 +30,7 @@ class Reading:
         self._had: set[str] = set()  # tabs whose content was read for this job
         self._older_jobs_asked: str | None = None
 
-    def start(self, job: Job | None) -> None:
+    def start(self, job: "Job | None") -> None:
         self._job = job
         self._had = set()
         for group in ("log", "config", "curves", "events"):
@@ -65,7 +65,7 @@ class Reading:
             case _:
                 pass
 
-    def job_changed(self, before: Job, job: Job) -> None:
+    def job_changed(self, before: "Job", job: "Job") -> None:
         self._job = job
         if job.fence != before.fence:
             self._had -= {"log", "curves"}
@@ -107,6 +107,8 @@ class Reading:
 
     async def _log(self, link: Link, job_id: int) -> None:
         """The tail and then what is written; told at most four times a second, of a flood only the newest lines."""
+        from broker.protocol.api import LogChunk
+
         fresh = True
 
         def tell(came: list[LogChunk]) -> None:
@@ -143,6 +145,6 @@ class Reading:
             self._screen.matched(text, [job.id for job in page.jobs])
 
 
-def _joined(chunks: list[LogChunk]) -> LogChunk:
+def _joined(chunks: list["LogChunk"]) -> "LogChunk":
     lines = [line for chunk in chunks for line in chunk.lines]
     return chunks[-1].model_copy(update={"lines": lines[-LOG_MOST:]})

@@ -14,7 +14,8 @@ from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 
 from broker.protocol.api import Finding, SubmitRequest, Validation
-from broker.protocol.job import CommandWork, Job, JobSpec, Priority
+from broker.protocol.job import CommandWork, Job, JobSpec
+from broker.protocol.states import Priority
 from wyolo_tui.messages import Validated
 from wyolo_tui.present import Cell, plain
 from wyolo_tui.screens.dialog import Dialog

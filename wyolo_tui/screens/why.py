@@ -7,7 +7,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from broker.protocol.job import FINAL, Job, JobState
+from broker.protocol.job import Job
+from broker.protocol.states import FINAL, JobState
 from wyolo_tui.present import Cell, plain, state_cell, why
 from wyolo_tui.prose import headline
 from wyolo_tui.screens.dialog import Dialog

@@ -8,7 +8,7 @@ from textual import events
 from textual.message import Message
 from textual.widget import Widget
 
-from broker.protocol.job import JobState
+from broker.protocol.states import JobState
 from wyolo_tui.board import Board
 from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell, Glyphs, bar, clock, duration, width_of

@@ -14,9 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from broker.protocol.api import LogChunk, MetricTable
-from broker.protocol.event import AuditEntry
-from broker.protocol.job import FINAL, Job
+from broker.protocol.states import FINAL
 from wyolo_tui.host import Hosted, host_of
 from wyolo_tui.present import Cell, plain, state_cell
 from wyolo_tui.prose import audit_line, config_lines, headline
@@ -26,6 +24,9 @@ from wyolo_tui.widgets.log_view import LogView
 from wyolo_tui.widgets.text_view import TextView
 
 if TYPE_CHECKING:
+    from broker.protocol.api import LogChunk, MetricTable
+    from broker.protocol.event import AuditEntry
+    from broker.protocol.job import Job
     from wyolo_tui.widgets.curves_view import CurvesView
 
 ROOMY = 34  # lines that hold the curves and the log together
@@ -86,7 +87,7 @@ class Detail(Vertical, Hosted):
 
     # --- content ---
 
-    def choose(self, job: Job | None, now: datetime) -> None:
+    def choose(self, job: "Job | None", now: datetime) -> None:
         """Another job: everything about the one before is gone."""
         self.job = job
         self.metrics = None
@@ -97,7 +98,7 @@ class Detail(Vertical, Hosted):
             self.curves.show(None, "" if job is None else self._curves_note(job))
         self.describe(job, now)
 
-    def describe(self, job: Job | None, now: datetime) -> None:
+    def describe(self, job: "Job | None", now: datetime) -> None:
         """The same job, as it is now."""
         self.job = job
         title: Cell = []
@@ -117,20 +118,20 @@ class Detail(Vertical, Hosted):
             self.query_one("#about", Static).update(text, layout=False)
         self._draw_tabs()
 
-    def show_config(self, job: Job) -> None:
+    def show_config(self, job: "Job") -> None:
         self.query_one("#config", TextView).show_lines(config_lines(job))
 
-    def show_events(self, entries: Sequence[AuditEntry], now: datetime) -> None:
+    def show_events(self, entries: Sequence["AuditEntry"], now: datetime) -> None:
         zone = host_of(self).zone
         cells = [audit_line(entry, now, zone, self.glyphs) for entry in reversed(entries)]
         self.query_one("#events", TextView).show_lines(cells, "nothing has happened yet")
 
-    def show_curves(self, table: MetricTable) -> None:
+    def show_curves(self, table: "MetricTable") -> None:
         self.metrics = table
         if self.curves is not None and self.job is not None:
             self.curves.show(table, self._curves_note(self.job))
 
-    def add_log(self, chunk: LogChunk, older: bool) -> None:
+    def add_log(self, chunk: "LogChunk", older: bool) -> None:
         view = self.log_view
         if older:
             view.prepend(chunk)
@@ -221,10 +222,10 @@ class Detail(Vertical, Hosted):
                     return
                 x = end + 2
 
-    def _log_note(self, job: Job) -> str:
+    def _log_note(self, job: "Job") -> str:
         return "it has not started: there is no log yet" if job.fence == 0 else "no line yet"
 
-    def _curves_note(self, job: Job) -> str:
+    def _curves_note(self, job: "Job") -> str:
         if job.kind == "command":
             return "a command has no curves"
         return "no epoch was finished" if job.state in FINAL else "no epoch has finished yet"

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,12 +11,14 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from broker.protocol.job import Job
 from wyolo_tui.columns import GAP, USUAL, Column, Scene, layout
 from wyolo_tui.keymap import bindings
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import Cell, aligned
 from wyolo_tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from broker.protocol.job import Job
 
 MARGIN = 2  # cells at the left, for the mark
 DRAWN_MOST = 500  # rows whose picture is kept
@@ -57,16 +60,16 @@ class JobsTable(Lines):
     # --- what it shows ---
 
     @property
-    def current(self) -> Job | None:
+    def current(self) -> "Job | None":
         return self.jobs.get(self._current) if self._current is not None else None
 
     @property
-    def targets(self) -> list[Job]:
+    def targets(self) -> list["Job"]:
         """What a verb acts on: the marked jobs, or the one under the cursor."""
         marked = [self.jobs[id] for id in self.order.ids if id in self.marks]
         return marked or ([self.current] if self.current is not None else [])
 
-    def replace(self, jobs: Mapping[int, Job], now: datetime, gpu_index: Mapping[str, int]) -> None:
+    def replace(self, jobs: Mapping[int, "Job"], now: datetime, gpu_index: Mapping[str, int]) -> None:
         """Everything anew."""
         self._drawn.clear()
         self.jobs = jobs
@@ -77,7 +80,7 @@ class JobsTable(Lines):
         self.refresh()
 
     def update_rows(
-        self, jobs: Mapping[int, Job], changed: Collection[int], now: datetime, gpu_index: Mapping[str, int]
+        self, jobs: Mapping[int, "Job"], changed: Collection[int], now: datetime, gpu_index: Mapping[str, int]
     ) -> None:
         """Only the rows that changed and are in view are drawn again."""
         self.jobs = jobs
@@ -181,7 +184,7 @@ class JobsTable(Lines):
         self._drawn[job.id] = (job, look, strip)
         return strip
 
-    def _draw_job(self, job: Job, width: int, on_cursor: bool, marked: bool) -> Strip:
+    def _draw_job(self, job: "Job", width: int, on_cursor: bool, marked: bool) -> Strip:
         scene, palette, base = self._scene, self.palette, self.base
         assert scene is not None
         under = Style.null()

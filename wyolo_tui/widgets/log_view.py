@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
@@ -11,12 +12,14 @@ from rich.style import Style
 from textual.message import Message
 from textual.strip import Strip
 
-from broker.protocol.api import LogChunk, LogLine
 from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
 from wyolo_tui.present import Cell, clock, plain
 from wyolo_tui.prose import log_role, looks_like_error
 from wyolo_tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from broker.protocol.api import LogChunk, LogLine
 
 KEEP = 5_000  # lines held; older ones are read again when a person scrolls up to them
 SLACK = 500
@@ -64,7 +67,7 @@ class LogView(Lines):
         self.scroll_to(y=0, animate=False)
         self.refresh()
 
-    def add(self, chunk: LogChunk) -> None:
+    def add(self, chunk: "LogChunk") -> None:
         """Lines at the end. A line that is already there is not shown twice."""
         last = self.lines[-1].offset if self.lines else -1
         fresh = [line for line in chunk.lines if line.offset > last]
@@ -85,7 +88,7 @@ class LogView(Lines):
         if self.following:
             self._to_end()
 
-    def prepend(self, chunk: LogChunk) -> None:
+    def prepend(self, chunk: "LogChunk") -> None:
         """Older lines, above. What is in view stays where it is."""
         first = self.lines[0].offset if self.lines else self._next_offset
         older = [line for line in chunk.lines if line.offset < first]
@@ -102,7 +105,7 @@ class LogView(Lines):
     def next_offset(self) -> int:
         return self._next_offset
 
-    def _visible(self, line: LogLine) -> bool:
+    def _visible(self, line: "LogLine") -> bool:
         return not self.only_errors or looks_like_error(line.text)
 
     def _index(self) -> None:
@@ -138,7 +141,7 @@ class LogView(Lines):
 
     # --- drawing ---
 
-    def _body(self, line: LogLine) -> str:
+    def _body(self, line: "LogLine") -> str:
         return plain(line.text)
 
     def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
