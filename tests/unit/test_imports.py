@@ -44,5 +44,9 @@ def test_the_cockpit_knows_the_broker_only_by_its_protocol(cockpit: set[str]) ->
     assert {name for name in ours if not name.startswith("broker.protocol")} <= {"broker"}
 
 
+def test_the_first_frame_waits_neither_for_the_models_nor_for_the_http_library(cockpit: set[str]) -> None:
+    assert not cockpit & {"pydantic", "httpx", "numpy", "textual_plot"}
+
+
 def test_the_command_line_does_not_load_the_cockpit(command_line: set[str]) -> None:
     assert "textual" not in command_line
