@@ -16,7 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from logging.handlers import RotatingFileHandler
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.datadir import DataDir
 from broker.errors import BrokerError, DataDirLocked, LedgerFull, LedgerUnusable
@@ -53,12 +53,27 @@ def main(settings: Settings) -> int:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.get_loop().set_exception_handler(unheard)
             runner.run(_run(settings, home, key, sock))
     except (LedgerUnusable, LedgerFull) as error:
         return _cannot_start(str(error))
     finally:
         home.withdraw()
     return 0
+
+
+def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A connection that broke as nobody waited for it any more is no news: uvloop leaves such a future behind where a
+    TLS handshake was given up. Everything else is told as ever."""
+    future, error = context.get("future"), context.get("exception")
+    if (
+        isinstance(error, ConnectionError)
+        and isinstance(future, asyncio.Future)
+        and not isinstance(future, asyncio.Task)
+    ):
+        _log.debug("a connection that nobody waited for broke: %r", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _run(settings: Settings, home: DataDir, key: str, sock: socket.socket) -> None:
