@@ -199,10 +199,12 @@ class Scheduler:
             except LedgerFull as error:
                 _log.warning("nothing is started until there is room: %s", error)
                 await asyncio.sleep(TICK_S)
+                self._order.changed(())  # what was not started waits still
             except Exception:
                 _log.exception("a round of placement broke; the next one follows")
                 self._broken = True
                 await asyncio.sleep(TICK_S)
+                self._order.changed(())
 
     async def _tell_for_ever(self) -> None:
         while True:

@@ -56,7 +56,7 @@ class Starts:
         task.add_done_callback(self._tasks.discard)
 
     def check(self) -> None:
-        """Raises what kept one from being written down since this was called last: LedgerFull, or what broke."""
+        """Raises what kept one from being started since this was called last: LedgerFull, or what broke."""
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
@@ -76,20 +76,19 @@ class Starts:
         change = Change(
             assignment.job_id, "place", to=JobState.STARTING, expect=frozenset({JobState.QUEUED}), start=start
         )
-        job: Job | None = None
         try:
             job = await self._ledger.advance(change)
+            crash_here("after-starting-commit")
+            self._started(job, attempt if attempt.fence == job.fence else self._attempt(job, job.fence, assignment))
         except (Conflict, NotFound) as error:  # somebody was faster
             _log.debug("not started: %s", error)
-        except Exception as error:
+        except Exception as error:  # told by `check`
             self._failed = error
+        else:
+            return
         finally:
             del self._held[assignment.job_id]
-        if job is None:
-            self._refused()
-            return
-        crash_here("after-starting-commit")
-        self._started(job, attempt if attempt.fence == job.fence else self._attempt(job, job.fence, assignment))
+        self._refused()
 
     def _attempt(self, job: Job, fence: int, assignment: Assignment) -> Attempt:
         return Attempt(

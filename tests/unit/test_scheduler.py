@@ -10,7 +10,7 @@ import pytest
 from broker.bus import Subscription
 from broker.ledger.records import Change, NewJob
 from broker.protocol.event import QueueChanged
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources
+from broker.protocol.job import Attempt, CommandWork, GpuRequest, Job, JobSpec, Resources
 from broker.protocol.states import JobState, Priority
 from broker.redis_server import RedisServer
 from broker.scheduler import scheduler
@@ -149,6 +149,22 @@ async def test_redis_frozen_lets_running_jobs_end(start: Start, tmp_path: Path, 
         await broker.ended(1)
         assert (await broker.ledger.job(job_id)).state is JobState.QUEUED
     await broker.ended(job_id)
+
+
+async def test_a_start_that_breaks_after_it_was_written_down_is_taken_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = await start()
+    really = broker.supervisor.start
+
+    def breaks_once(job: Job, attempt: Attempt) -> None:
+        monkeypatch.setattr(broker.supervisor, "start", really)
+        raise RuntimeError("broke on the way")
+
+    monkeypatch.setattr(broker.supervisor, "start", breaks_once)
+    job = await broker.ended(await broker.shell("true"))
+    assert job.state is JobState.COMPLETED
+    assert "broke on the way" in caplog.text
 
 
 async def test_a_stale_word_of_redis_starts_nothing_twice(start: Start, ask: Ask) -> None:
