@@ -101,10 +101,13 @@ def unpack(archive: Path, into: Path, known: Mapping[str, str], but: str = "") -
             try:
                 if member.isdir():
                     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-                elif member.isreg() and str(name) not in _OURS and not (but and name.name.endswith(but)):
-                    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    if _take(tar, member, target, known.get(str(name), "")):
-                        taken.append(str(name))
+                    continue
+                held = _held_by(tar, member)
+                if held is None or str(name) in _OURS or (but and name.name.endswith(but)):
+                    continue
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if _take(tar, held, target, known.get(str(name), "")):
+                    taken.append(str(name))
             except OSError as error:
                 if error.errno in FULL:
                     raise
@@ -115,6 +118,17 @@ def unpack(archive: Path, into: Path, known: Mapping[str, str], but: str = "") -
 def room(into: Path) -> int:
     """Bytes that may still be taken. Raises OSError."""
     return shutil.disk_usage(into).free - SPARE
+
+
+def _held_by(tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Where its data is: a file with two names (the newest checkpoint is the best one too) is sent once. None where it
+    is no plain file."""
+    if member.islnk():
+        try:
+            member = tar.getmember(member.linkname)
+        except KeyError:
+            return None
+    return member if member.isreg() else None
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, good: str) -> bool:

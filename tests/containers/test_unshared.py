@@ -76,7 +76,7 @@ async def test_a_checkpoint_is_fetched_while_it_runs_and_never_replaced_by_a_bad
     launch = far.shell(
         f"mkdir checkpoints; cd checkpoints; echo '{line(1, good)}' > ../events.jsonl; echo good > epoch-0001.pt;"
         f" while [ ! -e ../go ]; do sleep 0.05; done; echo '{line(2, bad)}' >> ../events.jsonl;"
-        " echo half > epoch-0002.pt; echo part > epoch-0003.pt.tmp; echo best > best.pt; cat; sleep 60"
+        " echo half > epoch-0002.pt; echo part > epoch-0003.pt.tmp; busybox ln epoch-0001.pt best.pt; cat; sleep 60"
     )
     (launch.directory / "go").touch()
     attempt = await far.engine.launch(launch)

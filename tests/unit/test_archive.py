@@ -67,6 +67,18 @@ def test_a_good_file_stays_when_what_comes_is_not_what_was_said(tmp_path: Path) 
     assert not (tmp_path / "part").exists()
 
 
+def test_a_file_with_two_names_is_taken_under_both_and_the_second_must_be_good_too(tmp_path: Path) -> None:
+    archive = archived(tmp_path / "archive", d__best=b"weights")
+    with tarfile.open(archive, "a") as tar:
+        for name, of in (("d/epoch-1", "d/best"), ("d/epoch-2", "d/best"), ("d/e", "/etc/passwd"), ("d/f", "d/f")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.LNKTYPE, of
+            tar.addfile(member)
+    known = {"epoch-1": hashlib.sha256(b"weights").hexdigest(), "epoch-2": hashlib.sha256(b"others").hexdigest()}
+    assert unpack(archive, tmp_path / "into", known) == ["best", "epoch-1"]
+    assert (tmp_path / "into" / "epoch-1").read_bytes() == b"weights"
+
+
 def test_a_file_where_a_folder_is_harms_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     archive = archived(tmp_path / "archive", d__checkpoints=b"sly", d__result=b"1")
