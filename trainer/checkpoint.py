@@ -1,7 +1,7 @@
 """Checkpoints: kept in the background, verified before one is trusted, and carried on into the next attempt.
 
-Ultralytics rewrites last.pt in place and strips it at the end. What we keep is a copy that is complete or not there,
-with its hash, and the one before.
+What is kept of last.pt is the same file under a second name, whole or not there, with its hash; and the one before.
+So nothing is copied, but Ultralytics must write a new last.pt each time, and strip another one at the end.
 """
 
 import csv
@@ -23,11 +23,10 @@ from trainer.emit import now, sync_directory
 from trainer.failures import TrainingError
 
 KEPT = 2  # the newest, and the one before should it turn out bad
-_CHUNK = 1 << 20
 
 
 class Keeper:
-    """Copies checkpoints in one background thread, in order, so that training need not wait for the disk."""
+    """Keeps checkpoints in one background thread, in order, so that training need not wait for the disk."""
 
     def __init__(self, directory: Path, fence: int) -> None:
         self._folder = directory / CHECKPOINTS_NAME
@@ -38,7 +37,8 @@ class Keeper:
         self.newest: Checkpoint | None = None
 
     def keep(self, source: Path, epoch: int, *, best: bool, said: Callable[[Checkpoint], None]) -> None:
-        """`source` must not change before `settle` returns. `said` is called once the copy is safe on disk."""
+        """`source` may be removed once `settle` returned, but is never written to again (see `part`). `said` is called
+        once it is safe on disk."""
         self._submit(lambda: self._keep(source, epoch, best, said))
 
     def after(self, step: Callable[[], None]) -> None:
@@ -69,38 +69,53 @@ class Keeper:
     def _keep(self, source: Path, epoch: int, best: bool, said: Callable[[Checkpoint], None]) -> None:
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"epoch-{epoch:04d}.pt"
-        sha256 = copy_durably(source, path)
+        sha256 = keep_durably(source, path)
         if best:
-            _link_or_copy(path, self._folder / BEST_NAME)
+            best_path = self._folder / BEST_NAME
+            _link_or_copy(path, best_path).replace(best_path)
         self.newest = Checkpoint(path=str(path), epoch=epoch, sha256=sha256, attempt=self._fence, at=now())
         said(self.newest)
         for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
             old.unlink(missing_ok=True)
 
 
-def copy_durably(source: Path, target: Path) -> str:
-    """The SHA-256 of what was copied. `target` is the whole file or not there. Raises OSError."""
-    partial = target.with_name(f"{target.name}.tmp")
-    digest = hashlib.sha256()
-    with source.open("rb") as reader, partial.open("wb") as writer:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
+def keep_durably(source: Path, target: Path) -> str:
+    """The SHA-256 of `source`. `target` is another name of it, or a copy; it is whole or not there. Raises OSError."""
+    partial = _link_or_copy(source, target)
+    with partial.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
     partial.replace(target)
     sync_directory(target.parent)
-    return digest.hexdigest()
+    return sha256
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.tmp")
+def part(path: Path) -> None:
+    """From now on `path` may be written to: what was kept of it stays as it is. Raises OSError."""
+    if path.exists() and path.stat().st_nlink > 1:
+        copy(path, path)
+
+
+def copy(source: Path, target: Path) -> None:
+    """`target` is the whole file or not there. Raises OSError."""
+    partial = _partial(target)
+    shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+def _link_or_copy(source: Path, target: Path) -> Path:
+    """What becomes `target` once it is renamed. Raises OSError."""
+    partial = _partial(target)
     partial.unlink(missing_ok=True)
     try:
         partial.hardlink_to(source)
     except OSError:  # a file system without hard links
         shutil.copyfile(source, partial)
-    partial.replace(target)
+    return partial
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +222,9 @@ def carry(resumed: Resumable, run: Path) -> float:
     kept.mkdir(exist_ok=True)
     best = Path(resumed.checkpoint.path).with_name(BEST_NAME)
     if best.is_file():
-        copy_durably(best, weights / BEST_NAME)
-        _link_or_copy(best, kept / BEST_NAME)  # what is kept is replaced, never written to
+        copy(best, weights / BEST_NAME)
+        if best.parent != kept:
+            _link_or_copy(best, kept / BEST_NAME).replace(kept / BEST_NAME)
     text, seconds = series(resumed.state.get("train_results") or {}, resumed.checkpoint.epoch)
     if text:
         (run / "results.csv").write_text(text, encoding="utf-8")

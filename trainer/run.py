@@ -199,9 +199,9 @@ class _Attempt:
     def _only_final(self, trainer: Any, resumed: Resumable, data: Dataset) -> None:
         """All epochs were trained; what came after them was cut short."""
         run = Path(trainer.wdir)
-        checkpoint.copy_durably(Path(resumed.checkpoint.path), run / "last.pt")
+        checkpoint.copy(Path(resumed.checkpoint.path), run / "last.pt")
         if not (run / checkpoint.BEST_NAME).exists():
-            checkpoint.copy_durably(run / "last.pt", run / checkpoint.BEST_NAME)
+            checkpoint.copy(run / "last.pt", run / checkpoint.BEST_NAME)
         trainer.epochs = resumed.checkpoint.epoch
         trainer.epoch = trainer.epochs - 1
         trainer.model = resumed.state["ema"]

@@ -83,10 +83,10 @@ def test_a_loss_that_becomes_nan(attempts: Attempts, data: Path) -> None:
 
 
 def test_a_full_disk(attempts: Attempts, data: Path) -> None:
-    """/dev/full is one; the checkpoint's unfinished copy is the first thing to meet it."""
+    """/dev/full is one; the second file that Ultralytics saves is the first thing to meet it."""
     directory = attempts.folder / "full"
-    (directory / "checkpoints").mkdir(parents=True)
-    (directory / "checkpoints" / "epoch-0001.pt.tmp").symlink_to("/dev/full")
+    (directory / "run" / "weights").mkdir(parents=True)
+    (directory / "run" / "weights" / "best.pt").symlink_to("/dev/full")
     attempt = attempts.run(args={"data": str(data), "epochs": 3}, directory=directory)
     assert failed(attempt).reason is EndReason.DISK_FULL
     assert attempt.epochs() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.job import Checkpoint
-from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, copy_durably, series
+from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, copy, part, series
 
 
 @pytest.fixture
@@ -17,11 +17,23 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_kept_checkpoint_is_a_copy_with_its_hash(tmp_path: Path, source: Path) -> None:
+@pytest.fixture(params=["with hard links", "without"])
+def _hard_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(f"{path} {target}: this file system has none")
+
+    if request.param == "without":
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+
+
+@pytest.mark.usefixtures("_hard_links")
+def test_a_kept_checkpoint_has_its_hash_and_stays_when_its_source_is_written_to(tmp_path: Path, source: Path) -> None:
     said: list[Checkpoint] = []
     keeper = Keeper(tmp_path, fence=3)
     keeper.keep(source, 1, best=True, said=said.append)
     keeper.settle()
+    part(source)
+    assert source.read_bytes() == b"weights of epoch 1"
     source.write_bytes(b"stripped")
     kept = Path(said[0].path)
     assert kept.read_bytes() == b"weights of epoch 1"
@@ -34,6 +46,7 @@ def test_a_kept_checkpoint_is_a_copy_with_its_hash(tmp_path: Path, source: Path)
 def test_the_newest_two_and_the_best_are_kept(tmp_path: Path, source: Path) -> None:
     keeper = Keeper(tmp_path, fence=1)
     for epoch in range(1, 6):
+        source.unlink()
         source.write_bytes(f"epoch {epoch}".encode())
         keeper.keep(source, epoch, best=epoch == 2, said=lambda _checkpoint: None)
         keeper.settle()
@@ -45,11 +58,10 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path: Path, source: Path) -> N
 def test_after_a_checkpoint_that_failed_nothing_more_is_said(tmp_path: Path, source: Path) -> None:
     said: list[str] = []
     keeper = Keeper(tmp_path, fence=1)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "epoch-0001.pt.tmp").symlink_to("/dev/full")
+    (tmp_path / "checkpoints" / "epoch-0001.pt.tmp").mkdir(parents=True)  # in the way
     keeper.keep(source, 1, best=False, said=lambda _checkpoint: said.append("checkpoint"))
     keeper.after(lambda: said.append("epoch"))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(IsADirectoryError):
         keeper.settle()
     keeper.settle()
     assert said == []
@@ -61,7 +73,7 @@ def test_a_copy_that_breaks_off_leaves_the_older_file(tmp_path: Path, source: Pa
     target.write_bytes(b"older")
     target.with_name("best.pt.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
-        copy_durably(source, target)
+        copy(source, target)
     assert target.read_bytes() == b"older"
 
 
