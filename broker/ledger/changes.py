@@ -13,6 +13,7 @@ from broker.ledger.rows import (
     encoded,
     job_of,
     job_row,
+    job_with_spec,
     micros,
     moment,
     priority_rank,
@@ -21,12 +22,15 @@ from broker.ledger.rows import (
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
 from broker.protocol.filter import words_of_job
-from broker.protocol.job import Job, JobSpec
+from broker.protocol.job import Job
 from broker.protocol.states import ACTIVE, FINAL, TRANSITIONS, JobState
 
-_INSERT_EVENT = """INSERT INTO events
-    (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_EVENTS = "events (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node)"
+_OUTBOX = "outbox (op, job_id, priority, rank, body)"
+_RESULT = (
+    "task_id", "name", "kind", "state", "reason", "message", "node", "fence", "epoch", "epochs",
+    "fitness_name", "fitness", "best_fitness", "best_epoch", "submitted_at", "started_at", "ended_at",
+)  # fmt: skip
 
 
 def advance(tx: Transaction, change: Change) -> Job:
@@ -37,7 +41,7 @@ def advance(tx: Transaction, change: Change) -> Job:
     _check(tx, change, before)
     columns = _columns(change, before, tx.now)
     fence: int = columns.get("fence", before.fence)
-    after = _update(tx.db, change.job_id, columns)
+    after = _update(tx.db, change.job_id, columns, with_spec=change.start is not None)
     if change.spec is not None:
         tx.words.append(("delete", before.id, before.words))
         tx.words.append((None, after.id, words_of_job(after)))
@@ -46,11 +50,11 @@ def advance(tx: Transaction, change: Change) -> Job:
         _start_attempt(tx, change, fence)
     elif fence:
         _update_attempt(tx, change, before, fence)
-    _tell_queue(tx.db, change, before, after)
+    _tell_queue(tx, change, before, after)
     _add_event(tx, change, before, fence)
     seq, at = tx.seq, moment(tx.now)
     tx.tell(lambda: [JobChanged(seq=seq, at=at, job=after, verb=change.verb, note=change.message)])
-    return after if change.start is None else _with_spec(tx.db, after)
+    return after
 
 
 def remove(tx: Transaction, job_id: int, by: str) -> None:
@@ -60,15 +64,16 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
         raise missing(job_id)
     if job.state in ACTIVE:
         raise Conflict(f"job {job_id} is {job.state}: stop it before it is removed")
+    tx.settle()
     tx.db.execute("DELETE FROM outbox WHERE job_id = ? AND op = 'enqueue'", (job_id,))
     if job.state is JobState.QUEUED:
-        _add_outbox(tx.db, "dequeue", job)
+        _add_outbox(tx, "dequeue", job)
     tx.db.execute("DELETE FROM events WHERE job_id = ?", (job_id,))
     tx.db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
     tx.words.append(("delete", job_id, words_of_job(job)))
     tx.seq += 1
     data = encoded({"name": job.name})
-    tx.db.execute(_INSERT_EVENT, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data, None))
+    tx.add(_EVENTS, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data, None))
     told = JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id)
     tx.tell(lambda: [told])
 
@@ -92,7 +97,7 @@ def _check(tx: Transaction, change: Change, job: Standing) -> None:
         raise Conflict(_refusal(change, job, change.expect))
     if change.wish not in {"any", job.intent}:
         raise Conflict(f"job {job.id} is to {job.intent or 'go on'}: {change.verb} was decided before that was asked")
-    if change.start is not None and (why := withheld(tx.db, change.start.node, tx.now)):
+    if change.start is not None and (why := withheld(tx, change.start.node)):
         raise Conflict(f"job {job.id} cannot start on {change.start.node}, which is {why}")
     if change.to is not None and change.to not in TRANSITIONS[job.state]:
         raise Conflict(_refusal(change, job, frozenset(s for s in JobState if change.to in TRANSITIONS[s])))
@@ -151,19 +156,15 @@ def _moved(change: Change, to: JobState, job: Standing, now: int) -> dict[str, A
     return columns
 
 
-def _update(db: sqlite3.Connection, job_id: int, columns: dict[str, Any]) -> Job:
+def _update(db: sqlite3.Connection, job_id: int, columns: dict[str, Any], *, with_spec: bool) -> Job:
     if not columns:
         columns = {"id": job_id}
     assignments = ", ".join(f"{name} = ?" for name in columns)
-    rows = db.execute(
-        f"UPDATE jobs SET {assignments} WHERE id = ? RETURNING {JOB_COLUMNS}", (*columns.values(), job_id)
+    wanted = f"{JOB_COLUMNS}, (SELECT spec FROM specs WHERE job_id = jobs.id)" if with_spec else JOB_COLUMNS
+    [row] = db.execute(
+        f"UPDATE jobs SET {assignments} WHERE id = ? RETURNING {wanted}", (*columns.values(), job_id)
     ).fetchall()
-    return job_of(rows[0])
-
-
-def _with_spec(db: sqlite3.Connection, job: Job) -> Job:
-    (spec,) = db.execute("SELECT spec FROM specs WHERE job_id = ?", (job.id,)).fetchone()
-    return job.model_copy(update={"spec": JobSpec.model_validate_json(spec)})
+    return job_with_spec(row) if with_spec else job_of(row)
 
 
 def _start_attempt(tx: Transaction, change: Change, fence: int) -> None:
@@ -206,34 +207,25 @@ def _update_attempt(tx: Transaction, change: Change, before: Standing, fence: in
         )
 
 
-def _tell_queue(db: sqlite3.Connection, change: Change, before: Standing, after: Job) -> None:
+def _tell_queue(tx: Transaction, change: Change, before: Standing, after: Job) -> None:
     """The outbox: into the queue, out of it (a scheduler that starts a job takes it out itself), and results."""
     if after.state is JobState.QUEUED:
         moved = (before.priority, before.rank) != (after.priority, after.rank)
         if change.to is JobState.QUEUED or moved or change.spec is not None:
-            _add_outbox(db, "enqueue", after)
+            _add_outbox(tx, "enqueue", after)
     elif before.state is JobState.QUEUED and after.state is not JobState.STARTING:
-        _add_outbox(db, "dequeue", after)
+        _add_outbox(tx, "dequeue", after)
     if change.to in FINAL:
-        _add_outbox(db, "result", after, encoded(_result(after)))
+        _add_outbox(tx, "result", after, encoded(_result(after)))
 
 
-def _add_outbox(db: sqlite3.Connection, op: str, job: Job, body: str | None = None) -> None:
-    db.execute(
-        "INSERT INTO outbox (op, job_id, priority, rank, body) VALUES (?, ?, ?, ?, ?)",
-        (op, job.id, priority_rank(job.priority), job.rank, body),
-    )
+def _add_outbox(tx: Transaction, op: str, job: Job, body: str | None = None) -> None:
+    tx.add(_OUTBOX, (op, job.id, priority_rank(job.priority), job.rank, body))
 
 
 def _result(job: Job) -> dict[str, Any]:
     """One entry of `results_queue`."""
-    wanted = {
-        "task_id", "id", "name", "kind", "state", "reason", "message", "node", "fence", "epoch", "epochs",
-        "fitness_name", "fitness", "best_fitness", "best_epoch", "submitted_at", "started_at", "ended_at",
-    }  # fmt: skip
-    body = job.model_dump(mode="json", include=wanted)
-    body["job_id"] = body.pop("id")
-    return body
+    return {"job_id": job.id, **{name: getattr(job, name) for name in _RESULT}}
 
 
 def _add_event(tx: Transaction, change: Change, before: Standing, fence: int) -> None:
@@ -241,8 +233,5 @@ def _add_event(tx: Transaction, change: Change, before: Standing, fence: int) ->
     state = (None, None) if change.to is None else (before.state, change.to)
     data = encoded(dict(change.data)) if change.data else None
     node = before.node if change.start is None else change.start.node
-    tx.db.execute(
-        _INSERT_EVENT,
-        (tx.seq, tx.now, change.job_id, fence or None, change.verb, *state, change.reason, change.message, change.by,
-         data, node),
-    )  # fmt: skip
+    where = tx.seq, tx.now, change.job_id, fence or None
+    tx.add(_EVENTS, (*where, change.verb, *state, change.reason, change.message, change.by, data, node))

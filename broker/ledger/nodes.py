@@ -13,6 +13,7 @@ _OF_NODE = f"SELECT {EVENT_COLUMNS} FROM events INDEXED BY events_of_node WHERE 
 
 def note(tx: Transaction, name: str, what: NodeNote) -> None:
     """What was seen or said, and its event."""
+    tx.withheld.clear()
     tx.db.execute("INSERT INTO nodes (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
     if what.seen is not None:
         tx.db.execute("UPDATE nodes SET seen = ?, message = ? WHERE name = ?", (what.seen, what.message, name))
@@ -28,13 +29,15 @@ def note(tx: Transaction, name: str, what: NodeNote) -> None:
     )
 
 
-def withheld(db: sqlite3.Connection, name: str, now: int) -> str:
+def withheld(tx: Transaction, name: str) -> str:
     """What people said of a node, while that holds; '' where jobs may start there."""
-    row: tuple[str] | None = db.execute(
-        "SELECT withheld FROM nodes WHERE name = ? AND withheld IS NOT NULL AND (until IS NULL OR until > ?)",
-        (name, now),
-    ).fetchone()
-    return "" if row is None else row[0]
+    if name not in tx.withheld:
+        row: tuple[str] | None = tx.db.execute(
+            "SELECT withheld FROM nodes WHERE name = ? AND withheld IS NOT NULL AND (until IS NULL OR until > ?)",
+            (name, tx.now),
+        ).fetchone()
+        tx.withheld[name] = "" if row is None else row[0]
+    return tx.withheld[name]
 
 
 def records(db: sqlite3.Connection) -> dict[str, NodeRecord]:

@@ -13,19 +13,18 @@ from broker.ledger.rows import (
     ATTEMPT_COLUMNS,
     EVENT_COLUMNS,
     JOB_COLUMNS,
-    JOB_WIDTH,
     PRIORITIES,
     attempt_of,
     audit_of,
     checkpoint_of,
     encoded,
-    job_of,
+    job_with_spec,
     priority_rank,
 )
 from broker.protocol.api import MetricTable
 from broker.protocol.event import AuditEntry
 from broker.protocol.filter import metric_key
-from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec
+from broker.protocol.job import Attempt, Checkpoint, Job
 from broker.protocol.states import FINAL, JobState, Priority
 
 SPARK = 32  # newest fitness values that a job's row shows
@@ -46,7 +45,7 @@ def specs(db: sqlite3.Connection, job_ids: Sequence[int]) -> list[Job]:
             WHERE id IN (SELECT value FROM json_each(?))""",
         (encoded(list(job_ids)),),
     )
-    found = {row[0]: _with_spec(job_of(row), row[JOB_WIDTH]) for row in rows}
+    found = {row[0]: job_with_spec(row) for row in rows}
     return [found[job_id] for job_id in job_ids if job_id in found]
 
 
@@ -150,7 +149,7 @@ def active(db: sqlite3.Connection) -> list[ActiveJob]:
         f"""SELECT {JOB_COLUMNS}, spec FROM jobs INDEXED BY jobs_in_order JOIN specs ON job_id = id
             WHERE shelf = 0 ORDER BY lane, place"""
     )
-    return [ActiveJob(_with_spec(job_of(row), row[JOB_WIDTH]), attempts[row[0]]) for row in rows]
+    return [ActiveJob(job_with_spec(row), attempts[row[0]]) for row in rows]
 
 
 def attempts(db: sqlite3.Connection, job_id: int) -> list[Attempt]:
@@ -223,11 +222,6 @@ def outbox(db: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
         )
         for entry, op, job_id, priority, rank, body in rows
     ]
-
-
-def _with_spec(job: Job, spec: str) -> Job:
-    job.spec = JobSpec.model_validate_json(spec)
-    return job
 
 
 def _must_exist(db: sqlite3.Connection, job_id: int) -> None:

@@ -51,7 +51,7 @@ def priority_rank(priority: Priority) -> int:
 
 
 def encoded(value: Any) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
 
 
 def described(spec: JobSpec) -> dict[str, Any]:
@@ -113,6 +113,13 @@ def job_of(row: Sequence[Any]) -> Job:
         ended_at=maybe_moment(row[29]),
         warnings=[] if row[30] is None else orjson.loads(row[30]),
     )
+
+
+def job_with_spec(row: Sequence[Any]) -> Job:
+    """From JOB_COLUMNS, and the spec after them."""
+    job = job_of(row)
+    job.spec = JobSpec.model_validate_json(row[JOB_WIDTH])
+    return job
 
 
 def attempt_of(row: Sequence[Any]) -> Attempt:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
@@ -25,10 +26,11 @@ from broker.protocol.event import FollowerEvent
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Mark = tuple[int, int, int, int]
+Mark = tuple[int, int, int, int, int]
 WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work after which a commit waits for no more
+_ROWS = 16  # of one statement: each number of them is a statement of its own, prepared once
 
 
 class Transaction:
@@ -43,6 +45,8 @@ class Transaction:
         self.untold = False  # some events were not made
         self.words: list[WordChange] = []  # for the index of words
         self.names: dict[str, int] = {}  # metric names already seen
+        self.withheld: dict[str, str] = {}  # nodes, as this group found them
+        self._rows: list[tuple[str, Sequence[Any]]] = []  # (into where, values) of what is written at the group's end
         self._bus = bus
 
     def tell(self, events: Callable[[], Iterable[FollowerEvent]]) -> None:
@@ -52,14 +56,31 @@ class Transaction:
         else:
             self.untold = True
 
+    def add(self, into: str, values: Sequence[Any]) -> None:
+        """A row for the table and columns `into`, written with others of its kind. Each statement costs this thread a
+        turn at the interpreter's lock, which the event loop wants too."""
+        self._rows.append((into, values))
+
+    def settle(self) -> None:
+        """Writes what was added: called at the group's end, and before anything that would find it in its table."""
+        rows, self._rows = self._rows, []
+        for into in dict.fromkeys(into for into, _ in rows):
+            of_it = [values for where, values in rows if where == into]
+            for start in range(0, len(of_it), _ROWS):
+                some = of_it[start : start + _ROWS]
+                marks = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
+                self.db.execute(f"INSERT INTO {into} VALUES {marks}", list(chain.from_iterable(some)))
+
     def mark(self) -> Mark:
-        return self.seq, self.job_id, len(self.events), len(self.words)
+        return self.seq, self.job_id, len(self.events), len(self.words), len(self._rows)
 
     def back_to(self, mark: Mark) -> None:
-        self.seq, self.job_id, events, words = mark
+        self.seq, self.job_id, events, words, rows = mark
         del self.events[events:]
         del self.words[words:]
+        del self._rows[rows:]
         self.names.clear()
+        self.withheld.clear()
 
     def index_words(self) -> None:
         """At the end, in one piece: FTS5 writes out what it holds at every savepoint."""
@@ -82,7 +103,7 @@ class _Outcome:
 
 
 class _HalfDone(Exception):
-    """A piece of work failed after it had written something."""
+    """A piece of work failed after it had written something. Rows that cannot be added show it at the group's end."""
 
 
 class Writer:
@@ -211,7 +232,7 @@ class Writer:
         try:
             try:
                 outcomes = self._transact(group, self._perform)
-            except _HalfDone:
+            except (_HalfDone, sqlite3.IntegrityError):
                 self._undo(before)
                 outcomes = self._transact(group, self._perform_apart)
         except sqlite3.Error:
@@ -221,7 +242,9 @@ class Writer:
 
     def _transact(self, group: Sequence[_Item], perform: Callable[[_Item], _Outcome]) -> list[_Outcome]:
         self._db.execute("BEGIN IMMEDIATE")
+        self._tx.withheld.clear()
         outcomes = [perform(item) for item in group]
+        self._tx.settle()
         self._tx.index_words()
         self._db.execute("COMMIT")
         return outcomes
@@ -251,10 +274,11 @@ class Writer:
         self._db.execute("SAVEPOINT item")
         try:
             outcome = self._perform(item)
-        except _HalfDone as half:
+            self._tx.settle()
+        except (_HalfDone, sqlite3.IntegrityError) as error:
             self._db.execute("ROLLBACK TO item")
             self._tx.back_to(before)
-            outcome = _Outcome(item.future, error=half.__cause__)
+            outcome = _Outcome(item.future, error=error.__cause__ or error)
         self._db.execute("RELEASE item")
         return outcome
 

@@ -69,10 +69,12 @@ class Rooms:
                 labels = self._settings[name].labels
                 rooms.append(Room(name, 1, 1024, memory_mib=1 << 40, closed="cannot be reached", labels=labels))
             else:
-                seen = _with_gpus(empty, self._settings[name], condition.gpus or empty.gpus)
+                gpus = tuple(condition.gpus or empty.gpus)
                 rooms.append(
                     replace(
-                        seen,
+                        empty,
+                        gpus=gpus,
+                        slots=_slots(self._settings[name], gpus),
                         occupied=tuple(held[name]),
                         closed=condition.closed,
                         aside=condition.aside,
@@ -85,21 +87,21 @@ class Rooms:
 
 def room(settings: NodeSettings, inventory: Inventory) -> Room:
     """What jobs may plan for. The inventory holds only GPUs that the settings give to this node."""
-    empty = Room(
+    return Room(
         name=settings.name,
-        slots=1,
+        slots=_slots(settings, inventory.gpu_uuids),
         cpus=settings.cpus or inventory.cpus,
         memory_mib=settings.memory_mib or inventory.memory_mib,
+        gpus=tuple(inventory.gpu_uuids),
         max_gpu=settings.max_gpu,
         foreign_mib=settings.foreign_mib,
         labels=settings.labels,
         allowed=allowed(settings),
     )
-    return _with_gpus(empty, settings, inventory.gpu_uuids)
 
 
-def _with_gpus(room: Room, settings: NodeSettings, gpus: Sequence[str]) -> Room:
-    return replace(room, gpus=tuple(gpus), slots=settings.slots or max(1, len(gpus)))
+def _slots(settings: NodeSettings, gpus: Sequence[str]) -> int:
+    return settings.slots or max(1, len(gpus))
 
 
 def occupied(job: Job, attempt: Attempt) -> Occupied:

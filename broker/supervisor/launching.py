@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from broker.crashpoint import crash_here
@@ -33,7 +32,15 @@ class Launching:
             if config is not None:
                 work.make_directory(self._attempt)
                 told = self._lease.grant()
-            launch = work.prepare(self._job, self._attempt, self._standing.ref, self._means.trainer, config, told=told)
+            launch = work.prepare(
+                self._job,
+                self._attempt,
+                self._standing.ref,
+                self._means.trainer,
+                config,
+                told=told,
+                tell=self._prepares,
+            )
         except OSError as error:
             raise EngineError(
                 f"the attempt's directory cannot be made ({error}); nothing was started: make room there, "
@@ -41,7 +48,7 @@ class Launching:
             ) from error
         try:
             async with self._lease.kept(engine):
-                handle = await engine.launch(replace(launch, tell=self._prepares))
+                handle = await engine.launch(launch)
         except AlreadyLaunched:
             return await self.attach(engine)
         finally:

@@ -1,10 +1,9 @@
 """From a job to what its engine launches: a trainer told by `train.json`, or the command as it was given."""
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
@@ -76,10 +75,11 @@ def prepare(
     trainer: TrainerArgv,
     config: TrainConfig | None,
     *,
-    told: Mapping[str, str] = MappingProxyType({}),
+    told: Mapping[str, str],
+    tell: Callable[[str], Awaitable[None]],
 ) -> Launch:
     """`config`: of a training, for which the attempt's directory is made; else its engine makes it. `told`: to a
-    trainer besides. Raises OSError."""
+    trainer besides. `tell`: for its engine. Raises OSError."""
     spec = spec_of(job)
     directory = Path(attempt.directory)
     path: Path | None = None
@@ -107,6 +107,7 @@ def prepare(
         image=wanted.image or "",
         network=wanted.network or "",
         inputs=_inputs(config.resume) if config is not None else (),
+        tell=tell,
     )
 
 
