@@ -169,10 +169,10 @@ def _update(db: sqlite3.Connection, job_id: int, columns: dict[str, Any], *, wit
 
 def _start_attempt(tx: Transaction, change: Change, fence: int) -> None:
     assert change.start is not None
-    directory = change.start.directory_root / str(change.job_id) / str(fence)
+    directory = f"{change.start.directory_root}/{change.job_id}/{fence}"
     tx.db.execute(
         "INSERT INTO attempts (job_id, fence, node, gpus, directory, started_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (change.job_id, fence, change.start.node, encoded(list(change.start.gpus)), str(directory), tx.now),
+        (change.job_id, fence, change.start.node, encoded(list(change.start.gpus)), directory, tx.now),
     )
 
 

@@ -7,7 +7,7 @@ starts nothing twice. While Redis does not answer nothing is started, and what r
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -141,8 +141,15 @@ class Scheduler:
         if not free or self.redis != "ok":
             return
         first = await self._order.first(WINDOW + free + self._aside)
-        waiting = {job.id: job for job in first if job.id not in self._starts}
-        plan = place(map(_waiting, waiting.values()), rooms, self._clock(), self._policy, explain=False)
+        waiting: dict[int, Job] = {}  # as far as the plan looks
+
+        def each() -> Iterator[Waiting]:
+            for job in first:
+                if job.id not in self._starts:
+                    waiting[job.id] = job
+                    yield _waiting(job)
+
+        plan = place(each(), rooms, self._clock(), self._policy, explain=False)
         self._aside = sum(not why.startswith("waits for ") for why in plan.waits.values())
         for assignment in plan.assignments:
             self._order.take(assignment.job_id)

@@ -96,6 +96,6 @@ class Starts:
             fence=fence,
             node=assignment.node,
             gpus=list(assignment.gpus),
-            directory=str(self._directory / str(job.id) / str(fence)),
+            directory=f"{self._directory}/{job.id}/{fence}",
             started_at=self._clock(),
         )

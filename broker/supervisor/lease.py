@@ -33,11 +33,15 @@ class Lease:
 
     def __init__(self, directory: Path, wanted_s: float) -> None:
         """`wanted_s`: as the operator wants it for new attempts on this node; 0: none, and an old one is no proof."""
-        self._path = path_of(directory)
+        self._directory = directory
         self._trusted = wanted_s > 0
         self._seconds = wanted_s
         self._deadline: float | None = None  # from then on it has ended, by the loop's clock
         self._limit: asyncio.Timeout | None = None
+
+    @property
+    def _path(self) -> Path:
+        return path_of(self._directory)
 
     def grant(self) -> dict[str, str]:
         """For an attempt that is about to be started: what its trainer is told. Raises OSError."""

@@ -17,7 +17,7 @@ class TimeIndex:
     """Made with the first line."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / TIMES_NAME
+        self._directory = directory
         self._last: datetime | None = None
 
     def add(self, offset: int, at: datetime) -> None:
@@ -26,7 +26,7 @@ class TimeIndex:
             return
         self._last = at
         try:
-            with self._path.open("a") as file:
+            with (self._directory / TIMES_NAME).open("a") as file:
                 file.write(f"{offset} {round(at.timestamp() * 1000)}\n")
         except OSError as error:
-            _log.warning("%s: lines have no times for now: %s", self._path, error)
+            _log.warning("%s: lines have no times for now: %s", self._directory, error)
