@@ -1,8 +1,8 @@
 """SQLite, the truth: the only door through which a job changes state.
 
-One writer thread with group commit (WAL, synchronous=FULL, one fsync for what has queued up, a SAVEPOINT per item),
-query-only readers. A change is the row, the event and the outbox entry in one transaction; what followers see is
-published after the commit. Never a network call in here.
+One writer thread with group commit (WAL, synchronous=FULL, one fsync for what has queued up), query-only readers. A
+change is the row, the event and the outbox entry in one transaction; what followers see is published after the commit.
+Never a network call in here.
 """
 
 import asyncio

@@ -34,8 +34,7 @@ async def running(shared_dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[tupl
             yield daemon, job.id
             await client.end_all()
     finally:
-        if daemon.alive:
-            daemon.stop()
+        daemon.clear()
 
 
 async def opened(daemon: Daemon, *arguments: str, stdin: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:

@@ -27,8 +27,7 @@ async def broker(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Daemon]:
         yield daemon
         assert QUIET not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.stop()
+        daemon.clear()
 
 
 async def test_a_command_runs_in_a_container_and_completes_with_its_log(broker: Daemon, dockerd: Dockerd) -> None:

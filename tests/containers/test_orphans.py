@@ -29,8 +29,7 @@ async def broker(shared_dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Daemo
         yield daemon.start()
         assert "Traceback (most recent call last)" not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.stop()
+        daemon.clear()
         for label in (broker_id(daemon), "another"):
             if left := shared_dockerd.containers(f"label={BROKER_LABEL}={label}"):
                 shared_dockerd.docker("rm", "--force", "--volumes", *left, check=False)

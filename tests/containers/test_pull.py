@@ -109,6 +109,5 @@ async def test_a_job_shows_the_pull_can_be_stopped_in_it_and_keeps_its_image_in_
                 assert first["image"] == ""
                 assert second["image"].startswith(f"{image}@sha256:")
         finally:
-            if daemon.alive:
-                daemon.stop()
+            daemon.clear()
     await until(lambda: not shared_dockerd.containers(f"name=wyolo-{job.id}-2"))

@@ -34,8 +34,7 @@ async def broker(dockerd: Dockerd, shared_dockerd: Dockerd, tmp_path: Path) -> A
         yield daemon
         assert "Traceback (most recent call last)" not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.kill()
+        daemon.clear()
         if left := shared_dockerd.containers(f"label=wyolo.broker={broker_id(daemon)}"):
             shared_dockerd.docker("rm", "--force", "--volumes", *left, check=False)
 

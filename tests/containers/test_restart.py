@@ -41,8 +41,7 @@ async def broker(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Daemon]:
         yield daemon.start()
         assert "Traceback (most recent call last)" not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.stop()
+        daemon.clear()
 
 
 @pytest.mark.parametrize("dockerd", [["--live-restore"]], indirect=True)

@@ -207,5 +207,4 @@ async def test_a_training_goes_on_elsewhere_from_what_was_fetched_after_a_stop_a
             assert int(first.split()[-1]) >= lost_at - (INTERVAL_S + 2) / EPOCH_S
             assert (jobs / "3" / "result.json").exists()
     finally:
-        if daemon.alive:
-            daemon.stop()
+        daemon.clear()

@@ -51,8 +51,7 @@ def broker(fleet: Fleet) -> Iterator[Daemon]:
         yield daemon.start()
         assert QUIET not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.kill()
+        daemon.clear()
 
 
 async def submitted(client: Client, data: Path, *, node: str = "") -> int:

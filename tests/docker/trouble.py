@@ -78,7 +78,7 @@ class Trouble:
         self._scene.daemon.start()
 
     async def _kill_redis(self) -> None:
-        self._scene.kill_redis()
+        self._scene.daemon.kill_redis()
 
     async def _flush(self) -> None:
         with suppress(OSError, AssertionError):  # it was away anyway

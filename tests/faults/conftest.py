@@ -27,7 +27,7 @@ async def raised(tmp_path: Path) -> AsyncIterator[Raise]:
         try:
             await _put_away(scene.daemon)
         finally:
-            scene.kill_redis()  # of a broker that had to be killed
+            scene.daemon.kill_redis()  # of a broker that had to be killed
 
 
 @pytest.fixture
@@ -48,5 +48,4 @@ async def _put_away(daemon: Daemon) -> None:
             assert not marks(broker_id)
         assert QUIET not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.kill()
+        daemon.clear()

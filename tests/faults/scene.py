@@ -1,9 +1,7 @@
 """A broker, its Redis and its jobs, each with the means to hurt it."""
 
 import json
-import os
 import re
-import signal
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -75,31 +73,13 @@ class Scene:
     def redis_directory(self) -> Path:
         return self.daemon.data_dir / "redis"
 
-    @property
-    def redis_pid(self) -> int:
-        """0 while none runs."""
-        try:
-            pid = int((self.redis_directory / "redis.pid").read_text().split()[0])
-            return pid if "redis" in Path(f"/proc/{pid}/comm").read_text() else 0
-        except (OSError, IndexError, ValueError):
-            return 0
-
     @contextmanager
     def nothing_left(self) -> Generator[None]:
         """Whatever happens inside, broker and Redis do not outlive it."""
         try:
             yield
         finally:
-            if self.daemon.alive:
-                self.daemon.kill()
-            self.kill_redis()
-
-    def kill_redis(self) -> bool:
-        """SIGKILL. False when there was none."""
-        pid = self.redis_pid
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-        return bool(pid)
+            self.daemon.clear()
 
     @asynccontextmanager
     async def redis(self) -> AsyncGenerator[Any]:

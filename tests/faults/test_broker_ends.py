@@ -31,7 +31,7 @@ async def test_asked_to_end_it_leaves_jobs_running_and_the_next_adopts_them(scen
     assert scene.daemon.stop() == 0
     for job in jobs:
         assert proc.mark(scene.diary(job.name)[0].pid) is not None
-    assert not scene.redis_pid
+    assert not scene.daemon.redis_pid
     scene.daemon.start()
     async with scene.daemon.client() as client:
         for job in jobs:
@@ -44,7 +44,7 @@ async def test_asked_to_end_it_leaves_jobs_running_and_the_next_adopts_them(scen
 
 async def test_a_second_ctrl_c_does_not_wait_for_anything(scene: Scene) -> None:
     scene.daemon.start()
-    with frozen(scene.redis_pid):  # ending it takes seconds
+    with frozen(scene.daemon.redis_pid):  # ending it takes seconds
         scene.daemon.signal(signal.SIGINT)
         await until(lambda: "ending: running jobs go on" in scene.daemon.said(), LONG_S, "the first Ctrl-C")
         scene.daemon.signal(signal.SIGINT)

@@ -28,7 +28,7 @@ async def test_a_full_disk_refuses_new_work_and_keeps_the_rest(raised: Raise) ->
     scene.daemon.data_dir.parent.mkdir()
     with small_disk(scene.daemon.data_dir, 40) as disk, scene.nothing_left():
         scene.daemon.start()
-        redis = scene.redis_pid
+        redis = scene.daemon.redis_pid
         async with scene.daemon.client() as client:
             await _fill_and_free(scene, client)
         with full(disk):
@@ -40,7 +40,7 @@ async def test_a_full_disk_refuses_new_work_and_keeps_the_rest(raised: Raise) ->
         async with scene.daemon.client() as client:
             await until_awaited(lambda: _taken(client), LONG_S, "a submission that is taken")
             await client.end_all()
-        assert scene.redis_pid == redis, "the Redis that was there was not taken over"
+        assert scene.daemon.redis_pid == redis, "the Redis that was there was not taken over"
         assert scene.daemon.stop() == 0
         assert not runs(redis)
 

@@ -29,7 +29,7 @@ async def kill(scene: Scene, times: int, seed: int) -> None:
     for _ in range(times):
         await asyncio.sleep(chance.uniform(0, 0.8))  # the instant of the fault
         if chance.random() < 0.4:
-            scene.kill_redis()
+            scene.daemon.kill_redis()
             continue
         scene.daemon.kill()
         if chance.random() < 0.3:  # and once more while it starts

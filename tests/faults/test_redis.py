@@ -28,10 +28,10 @@ async def degraded(client: Client) -> None:
 
 @asynccontextmanager
 async def killed(scene: Scene, client: Client) -> AsyncGenerator[None]:
-    old = scene.redis_pid
-    assert scene.kill_redis()
+    old = scene.daemon.redis_pid
+    assert scene.daemon.kill_redis()
     yield
-    await until(lambda: scene.redis_pid not in (0, old), LONG_S, "a new Redis")
+    await until(lambda: scene.daemon.redis_pid not in (0, old), LONG_S, "a new Redis")
 
 
 @asynccontextmanager
@@ -48,18 +48,18 @@ async def flushed(scene: Scene, client: Client) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def killed_without_its_file(scene: Scene, client: Client) -> AsyncGenerator[None]:
-    old = scene.redis_pid
+    old = scene.daemon.redis_pid
     with frozen(old):
         for found in scene.redis_directory.glob("appendonly*"):
             shutil.rmtree(found) if found.is_dir() else found.unlink()
-        assert scene.kill_redis()
+        assert scene.daemon.kill_redis()
     yield
-    await until(lambda: scene.redis_pid not in (0, old), LONG_S, "a new Redis")
+    await until(lambda: scene.daemon.redis_pid not in (0, old), LONG_S, "a new Redis")
 
 
 @asynccontextmanager
 async def standing_still(scene: Scene, client: Client) -> AsyncGenerator[None]:
-    with frozen(scene.redis_pid):
+    with frozen(scene.daemon.redis_pid):
         await degraded(client)
         yield
 

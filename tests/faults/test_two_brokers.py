@@ -40,5 +40,5 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left_running(scene: Scene)
     assert refused.returncode == 2
     [said] = refused.stderr.splitlines()
     assert f"127.0.0.1:{port} is taken by another program" in said and "--port" in said
-    assert not scene.redis_pid
+    assert not scene.daemon.redis_pid
     assert not (scene.daemon.data_dir / "broker.json").exists()

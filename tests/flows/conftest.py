@@ -18,8 +18,7 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         assert daemon.stop() == 0, daemon.said()[-2000:]
         assert QUIET not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.kill()
+        daemon.clear()
 
 
 @pytest.fixture
@@ -43,5 +42,4 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
             assert daemon.stop() == 0, daemon.said()[-2000:]
         assert QUIET not in daemon.said(), daemon.said()[-4000:]
     finally:
-        if daemon.alive:
-            daemon.kill()
+        daemon.clear()

@@ -82,6 +82,28 @@ class Daemon:
         self.signal(signal.SIGKILL)
         self.ended()
 
+    def clear(self) -> None:
+        """Neither the broker nor its Redis outlives this."""
+        if self.alive:
+            self.kill()
+        self.kill_redis()
+
+    @property
+    def redis_pid(self) -> int:
+        """Of its own Redis; 0 while none runs."""
+        try:
+            pid = int((self.data_dir / "redis" / "redis.pid").read_text().split()[0])
+            return pid if "redis" in Path(f"/proc/{pid}/comm").read_text() else 0
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def kill_redis(self) -> bool:
+        """SIGKILL. False when there was none."""
+        pid = self.redis_pid
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        return bool(pid)
+
     def said(self) -> str:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 

@@ -1,7 +1,9 @@
 """Changes of state: only the allowed ones, each with its event, its attempt and what the queue must hear."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,6 +201,35 @@ async def test_a_removed_job_is_forgotten_but_for_its_removal(tmp_path: Path):
         assert [(entry.verb, entry.by) for entry in await ledger.audit(job_id)] == [("remove", "ana")]
         assert [job.id for job in (await ledger.jobs("fruit")).jobs] == [alive]
         assert (await ledger.counts())[JobState.COMPLETED] == 0
+
+
+async def test_what_is_forgotten_in_the_same_commit_as_its_last_change_leaves_nothing(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        job_id, other = [await submitted(ledger, state=JobState.HELD) for _ in range(2)]
+        await asyncio.gather(
+            ledger.advance(Change(job_id, "release", to=JobState.QUEUED)),
+            ledger.remove(job_id),
+            ledger.advance(Change(other, "release", to=JobState.QUEUED)),
+        )
+        assert [entry.verb for entry in await ledger.audit(job_id)] == ["remove"]
+        assert [(entry.op, entry.job_id) for entry in await ledger.outbox()] == [
+            ("dequeue", job_id),
+            ("enqueue", other),
+        ]
+
+
+async def test_an_event_that_cannot_be_written_fails_its_own_change_alone(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        ids = [await submitted(ledger) for _ in range(3)]
+        nobody: Any = None
+        changes = [
+            Change(job_id, "hold", to=JobState.HELD, by=by) for job_id, by in zip(ids, ("a", nobody, "b"), strict=True)
+        ]
+        outcomes = await asyncio.gather(*(ledger.advance(change) for change in changes), return_exceptions=True)
+        assert [isinstance(one, sqlite3.IntegrityError) for one in outcomes] == [False, True, False]
+        assert [(await ledger.job(job_id)).state for job_id in ids] == ["held", "queued", "held"]
+        held = [(entry.job_id, entry.by) for entry in await ledger.audit() if entry.verb == "hold"]
+        assert held == [(ids[0], "a"), (ids[2], "b")]
 
 
 async def test_a_waiting_job_that_is_removed_leaves_the_queue(tmp_path: Path):

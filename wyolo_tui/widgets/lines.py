@@ -1,9 +1,10 @@
 """A list of lines that draws only what is in view, with a cursor or without. Tables, logs and texts are made of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -42,6 +43,11 @@ class Lines(ScrollView, Hosted, can_focus=True):
         return Strip.blank(width, self.base)
 
     # --- drawing ---
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Without the search for the terminal's own colours, a tenth of each paint: all that is drawn here has the
+        theme's."""
+        return [each for each in super().get_line_filters() if not isinstance(each, ANSIToTruecolor)]
 
     @property
     def count(self) -> int:
