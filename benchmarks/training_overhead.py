@@ -45,7 +45,7 @@ def _ours(data: Path, epochs: int, broker: live.Live, folder: Path) -> float:
 
 
 def _epoch(folder: Path) -> float:
-    """Seconds of each further epoch (their median), from the `time` column that Ultralytics writes at the end of each."""
+    """The median further epoch, in seconds, by the `time` column that Ultralytics writes at the end of each."""
     [results] = folder.rglob("results.csv")
     with results.open() as file:
         ends = [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
