@@ -26,8 +26,10 @@ class Remains:
         self.in_volumes = not shared
 
     async def containers(self) -> dict[AttemptRef, Mapping[str, Any]]:
-        """As the daemon lists them. Raises EngineUnreachable."""
-        return dict(_ours(await self._link.listed(self.label)))
+        """Attempts, as the daemon lists them. What has an attempt's labels and another name is none: somebody took them
+        over, and only a person may end it. Raises EngineUnreachable."""
+        listed = _ours(await self._link.listed(self.label))
+        return {ref: each for ref, each in listed if f"/{ref.name}" in each["Names"]}
 
     async def volumes(self) -> dict[AttemptRef, Mapping[str, Any]]:
         """As the daemon lists them. Raises EngineUnreachable."""

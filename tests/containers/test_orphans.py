@@ -58,6 +58,7 @@ async def test_what_no_job_has_is_listed_and_removed_and_another_brokers_is_not(
             nobodys: [*labels(ours, NOBODYS, 1), IMAGE, *LASTS],
             f"wyolo-{NOBODYS}-2": [*labels(ours, NOBODYS, 2), IMAGE, *ENDS],
             old_fence: [*labels(ours, ended.id, 7), IMAGE, *LASTS],
+            "copied": [*labels(ours, NOBODYS, 5), IMAGE, *LASTS],
         }
         not_ours = {
             anothers: [*labels("another", NOBODYS, 3), IMAGE, *LASTS],
@@ -88,10 +89,13 @@ async def test_what_no_job_has_is_listed_and_removed_and_another_brokers_is_not(
             assert {anothers, "strangers", "no-attempts"} <= names(shared_dockerd)
             assert (await Wyolo(broker.data_dir, tmp_path)("doctor", "--orphans")).out.startswith("nothing is left")
 
-            for name in (nobodys, old_fence):
+            for name in (nobodys, old_fence, "copied"):
                 docker("run", "--detach", "--network", "none", "--name", name, *left[name])
-            await until(lambda: not names(shared_dockerd) & left.keys(), 60, "what runs without a job to be ended")
-            assert {anothers, "strangers", "no-attempts"} <= names(shared_dockerd)
+            await until(
+                lambda: not names(shared_dockerd) & {nobodys, old_fence}, 60, "what runs without a job to be ended"
+            )
+            assert {anothers, "strangers", "no-attempts", "copied"} <= names(shared_dockerd)
+            assert f"wyolo-{NOBODYS}-5" not in broker.said()  # it is not told that it is ended, either
             assert (await client.job(running.id)).state is JobState.RUNNING
             assert await client.lines(ended.id) == ["kept"]
         finally:
