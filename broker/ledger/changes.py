@@ -53,7 +53,10 @@ def advance(tx: Transaction, change: Change) -> Job:
     _tell_queue(tx, change, before, after)
     _add_event(tx, change, before, fence)
     seq, at = tx.seq, moment(tx.now)
-    tx.tell(lambda: [JobChanged(seq=seq, at=at, job=after, verb=change.verb, note=change.message)])
+    told = {"spec": None}  # nobody who follows needs it with each start
+    tx.tell(
+        lambda: [JobChanged(seq=seq, at=at, job=after.model_copy(update=told), verb=change.verb, note=change.message)]
+    )
     return after
 
 

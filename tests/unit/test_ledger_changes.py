@@ -274,4 +274,5 @@ async def test_followers_see_each_change_once_and_in_order(tmp_path: Path):
         assert [(event.verb, event.job.state) for event in changes] == [
             ("submit", "queued"), ("place", "starting"), ("run", "running"), ("end", "completed"),
         ]  # fmt: skip
+        assert all(event.job.spec is None for event in changes)
         assert told[-1].kind == "removed"
