@@ -7,7 +7,7 @@ idempotent and true of a job that is queued, starting, running or gone.
 import asyncio
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +49,7 @@ class Control:
         supervisor: Supervising,
         wake: Callable[[], None],
         jobs_dir: Path,
-        forecast: Callable[[JobSpec], str] = lambda _spec: "",
+        forecast: Callable[[JobSpec], Awaitable[str]],
     ) -> None:
         self._ledger = ledger
         self._admission = admission
@@ -65,7 +65,7 @@ class Control:
         """What submit would do; never raises for bad input."""
         admitted = await self._admission.read(request, by=by)
         ok = admitted.spec is not None
-        start = "" if admitted.spec is None else "held" if request.hold else self._forecast(admitted.spec)
+        start = "" if admitted.spec is None else "held" if request.hold else await self._forecast(admitted.spec)
         return Validation(ok=ok, findings=admitted.findings, spec=admitted.spec, data=admitted.data, would_start=start)
 
     async def submit(

@@ -57,7 +57,6 @@ class Outlook:
         self._told: QueueChanged | None = None
         self.changed = asyncio.Event()
         self.waits: dict[int, str] = {}
-        self.queued = 0  # jobs
 
     def ended(self, job: Job, attempt: Attempt) -> None:
         if job.kind == "command":
@@ -76,7 +75,7 @@ class Outlook:
         midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         counts = await self._ledger.counts()
         failed = await self._ledger.failed_since(midnight)
-        self.queued = counts.get(JobState.QUEUED, 0)
+        queued = counts.get(JobState.QUEUED, 0)
         waiting: Sequence[Job] = ()
         if plan is not None:
             waiting, self.waits = plan[0], plan[1].waits
@@ -87,7 +86,7 @@ class Outlook:
             counts=counts,
             failed_today=failed,
             waits={**self.waits, **{run.job.id: run.doing for run in at_work if run.doing}},
-            drain_s=self._pace.drain_s(running, waiting, self.queued, slots),
+            drain_s=self._pace.drain_s(running, waiting, queued, slots),
         )
 
     def _left_s(self, run: Run, now: datetime) -> float | None:

@@ -18,6 +18,7 @@ from broker.ledger.ledger import Ledger
 from broker.placement import Plan, Waiting, place
 from broker.protocol.event import QueueChanged
 from broker.protocol.job import Attempt, Job, JobSpec
+from broker.protocol.states import JobState
 from broker.queue import Lease, Queue
 from broker.scheduler.order import Order
 from broker.scheduler.outlook import Outlook
@@ -112,9 +113,9 @@ class Scheduler:
         """The queue as it is now."""
         return await self._outlook.look(await self._plan_ahead(), self._supervisor.runs.values(), self._slots())
 
-    def forecast(self, spec: JobSpec) -> str:
+    async def forecast(self, spec: JobSpec) -> str:
         """Where and when a job would start if it were submitted now."""
-        ahead = self._outlook.queued
+        ahead = (await self._ledger.counts()).get(JobState.QUEUED, 0)
         if ahead:
             return f"after {ahead} waiting job{'s' if ahead > 1 else ''}"
         rooms = self._rooms.rooms(self._held())

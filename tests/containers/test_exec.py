@@ -113,7 +113,8 @@ async def test_a_shell_has_a_terminal_which_is_given_back_whatever_happens(
         terminal.shows("$")
         terminal.type("busybox stty size; echo $TERM $((40+2))", "Enter")
         terminal.shows("31 93", "color 42")
-        terminal.type("sleep 77", "Enter")
+        terminal.type("busybox sh -c 'echo asleep $((40+3)); sleep 77'", "Enter")
+        terminal.shows("asleep 43")
         terminal.type("C-c")  # for the shell there, not for wyolo here
         if end == "exit":
             terminal.type("exit 5", "Enter")

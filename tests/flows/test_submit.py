@@ -157,6 +157,8 @@ async def test_a_body_of_unknown_length_is_bounded_too(broker: Client) -> None:
 
 
 async def test_validate_says_what_would_happen_and_queues_nothing(broker: Client) -> None:
+    for waiting in await broker.jobs("state:queued"):  # of other tests
+        await broker.reaches(waiting.id)
     before = len(await broker.jobs())
     answer = await broker.http.post("/jobs:validate", json={"spec": {"work": COMMAND}})
     good = Validation.model_validate_json(answer.content)

@@ -46,6 +46,9 @@ class Heard:
     def wake(self) -> None:
         self.woken += 1
 
+    async def forecast(self, spec: JobSpec) -> str:
+        return f"after {spec.name}"
+
 
 @dataclass
 class Setting:
@@ -62,7 +65,12 @@ async def given(tmp_path: Path) -> AsyncIterator[Setting]:
     async with ledgers.opened(tmp_path) as ledger:
         heard, admission = Heard(ledger), Admission(Settings.model_validate({}))
         control = Control(
-            ledger=ledger, admission=admission, supervisor=heard, wake=heard.wake, jobs_dir=tmp_path / "jobs"
+            ledger=ledger,
+            admission=admission,
+            supervisor=heard,
+            wake=heard.wake,
+            jobs_dir=tmp_path / "jobs",
+            forecast=heard.forecast,
         )
         yield Setting(control, ledger, heard)
         admission.close()

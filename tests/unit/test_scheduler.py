@@ -89,11 +89,11 @@ async def test_followers_hear_how_many_wait_and_why(start: Start, tmp_path: Path
     broker, _ = await blocked(start, tmp_path)
     followed = broker.bus.subscribe()
     job_id = await broker.shell("true")
+    assert await broker.scheduler.forecast(spec("true")) == "after 1 waiting job"
     told = await _told(followed)
     assert told.waits == {job_id: "waits for a slot: local runs 1 of 1 (job 1)"}
     now = await broker.scheduler.outlook()
     assert (now.counts, now.waits) == (told.counts, told.waits)
-    assert broker.scheduler.forecast(spec("true")) == "after 1 waiting job"
 
 
 async def _told(followed: Subscription) -> QueueChanged:
@@ -107,10 +107,14 @@ async def _told(followed: Subscription) -> QueueChanged:
 
 async def test_a_forecast_names_the_node_and_gpu(start: Start) -> None:
     broker = await start(gpus=["GPU-a"])
-    await until(lambda: "now" in broker.scheduler.forecast(spec("true")))
-    assert broker.scheduler.forecast(spec("true")) == "now on local:GPU 0"
+
+    async def forecast() -> str:
+        told = await broker.scheduler.forecast(spec("true"))
+        return told if "now" in told else ""
+
+    assert await until_awaited(forecast) == "now on local:GPU 0"
     large = JobSpec(work=CommandWork(argv=["true"]), resources=Resources(cpus=1000))
-    assert broker.scheduler.forecast(large) == "needs 1000 cores, local has 64"
+    assert await broker.scheduler.forecast(large) == "needs 1000 cores, local has 64"
 
 
 async def test_redis_killed_starts_nothing_then_everything(start: Start, redis: RedisServer) -> None:
