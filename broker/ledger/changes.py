@@ -12,12 +12,10 @@ from broker.ledger.rows import (
     described,
     encoded,
     job_of,
-    job_row,
     job_with_spec,
     micros,
     moment,
     priority_rank,
-    standing,
 )
 from broker.ledger.writer import Transaction
 from broker.protocol.event import JobChanged, JobRemoved
@@ -26,6 +24,7 @@ from broker.protocol.job import Job
 from broker.protocol.states import ACTIVE, FINAL, TRANSITIONS, JobState
 
 _EVENTS = "events (seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node)"
+_ATTEMPTS = "attempts (job_id, fence, node, gpus, directory, started_at)"
 _OUTBOX = "outbox (op, job_id, priority, rank, body)"
 _RESULT = (
     "task_id", "name", "kind", "state", "reason", "message", "node", "fence", "epoch", "epochs",
@@ -35,7 +34,7 @@ _RESULT = (
 
 def advance(tx: Transaction, change: Change) -> Job:
     """Raises NotFound, Conflict, StaleFence; ValueError for a change that makes no sense in any state."""
-    before = standing(tx.db, change.job_id)
+    before = tx.standing(change.job_id)
     if before is None:
         raise missing(change.job_id)
     _check(tx, change, before)
@@ -62,21 +61,21 @@ def advance(tx: Transaction, change: Change) -> Job:
 
 def remove(tx: Transaction, job_id: int, by: str) -> None:
     """Raises NotFound, Conflict."""
-    job = job_row(tx.db, job_id)
-    if job is None:
+    before = tx.standing(job_id)
+    if before is None:
         raise missing(job_id)
-    if job.state in ACTIVE:
-        raise Conflict(f"job {job_id} is {job.state}: stop it before it is removed")
+    if before.state in ACTIVE:
+        raise Conflict(f"job {job_id} is {before.state}: stop it before it is removed")
     tx.settle()
     tx.db.execute("DELETE FROM outbox WHERE job_id = ? AND op = 'enqueue'", (job_id,))
-    if job.state is JobState.QUEUED:
-        _add_outbox(tx, "dequeue", job)
+    if before.state is JobState.QUEUED:
+        _add_outbox(tx, "dequeue", before)
     tx.db.execute("DELETE FROM events WHERE job_id = ?", (job_id,))
-    tx.db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-    tx.words.append(("delete", job_id, words_of_job(job)))
+    [(name,)] = tx.db.execute("DELETE FROM jobs WHERE id = ? RETURNING name", (job_id,)).fetchall()
+    tx.words.append(("delete", job_id, before.words))
     tx.seq += 1
-    data = encoded({"name": job.name})
-    tx.add(_EVENTS, (tx.seq, tx.now, job_id, None, "remove", job.state, None, None, "", by, data, None))
+    data = encoded({"name": name})
+    tx.add(_EVENTS, (tx.seq, tx.now, job_id, None, "remove", before.state, None, None, "", by, data, None))
     told = JobRemoved(seq=tx.seq, at=moment(tx.now), job_id=job_id)
     tx.tell(lambda: [told])
 
@@ -173,10 +172,7 @@ def _update(db: sqlite3.Connection, job_id: int, columns: dict[str, Any], *, wit
 def _start_attempt(tx: Transaction, change: Change, fence: int) -> None:
     assert change.start is not None
     directory = f"{change.start.directory_root}/{change.job_id}/{fence}"
-    tx.db.execute(
-        "INSERT INTO attempts (job_id, fence, node, gpus, directory, started_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (change.job_id, fence, change.start.node, encoded(list(change.start.gpus)), directory, tx.now),
-    )
+    tx.add(_ATTEMPTS, (change.job_id, fence, change.start.node, encoded(list(change.start.gpus)), directory, tx.now))
 
 
 def _update_attempt(tx: Transaction, change: Change, before: Standing, fence: int) -> None:
@@ -222,7 +218,7 @@ def _tell_queue(tx: Transaction, change: Change, before: Standing, after: Job) -
         _add_outbox(tx, "result", after, encoded(_result(after)))
 
 
-def _add_outbox(tx: Transaction, op: str, job: Job, body: str | None = None) -> None:
+def _add_outbox(tx: Transaction, op: str, job: Job | Standing, body: str | None = None) -> None:
     tx.add(_OUTBOX, (op, job.id, priority_rank(job.priority), job.rank, body))
 
 

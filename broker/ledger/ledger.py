@@ -106,12 +106,12 @@ class Ledger:
         On a full disk only the start of new work is refused at once: for the rest there is the ballast's space.
         """
         vital = change.to is not JobState.STARTING
-        return await self._writer.put(lambda tx: changes.advance(tx, change), vital)
+        return await self._writer.put(lambda tx: changes.advance(tx, change), vital, change.job_id)
 
     async def record(self, what: Recorded, last: bool = False) -> None:
         """`last`: the attempt has ended, and on a full disk this is written with the ballast's space.
         Raises StaleFence, NotFound, LedgerFull."""
-        await self._writer.put(lambda tx: recording.record(tx, what), vital=last)
+        await self._writer.put(lambda tx: recording.record(tx, what), last, what.job_id)
 
     async def keep(
         self, job_id: int, fence: int, checkpoints: Sequence[Checkpoint], epochs: Sequence[EpochRow]
@@ -119,11 +119,11 @@ class Ledger:
         """What an attempt that had been given up is found to have saved. The epochs of the checkpoints that were kept:
         none where a later attempt has got on. Raises NotFound, LedgerFull."""
         found = Recorded(job_id, fence, log_offset=0, last_event=0, checkpoints=checkpoints, epochs=epochs)
-        return await self._writer.put(lambda tx: recording.keep(tx, found))
+        return await self._writer.put(lambda tx: recording.keep(tx, found), about=job_id)
 
     async def remove(self, job_id: int, by: str = "") -> None:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""
-        await self._writer.put(lambda tx: changes.remove(tx, job_id, by), vital=True)
+        await self._writer.put(lambda tx: changes.remove(tx, job_id, by), True, job_id)
 
     async def note_node(self, name: str, what: NodeNote) -> None:
         """Raises LedgerFull."""

@@ -6,7 +6,7 @@ from typing import Any
 from broker.ledger.changes import missing, stale
 from broker.ledger.following import followed
 from broker.ledger.records import EpochRow, Recorded
-from broker.ledger.rows import encoded, micros, standing
+from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction
 from broker.protocol.filter import metric_key
 from broker.protocol.job import Checkpoint
@@ -16,7 +16,7 @@ _INSERT_EVENT = "INSERT INTO events (seq, at, job_id, attempt, verb, message, da
 
 def record(tx: Transaction, what: Recorded) -> None:
     """Raises NotFound, StaleFence."""
-    before = standing(tx.db, what.job_id)
+    before = tx.standing(what.job_id)
     if before is None:
         raise missing(what.job_id)
     if before.fence != what.fence:
@@ -38,7 +38,7 @@ def record(tx: Transaction, what: Recorded) -> None:
 
 def keep(tx: Transaction, what: Recorded) -> list[int]:
     """Checkpoints of an attempt that had been given up, with the epochs that led there. Raises NotFound."""
-    if standing(tx.db, what.job_id) is None:
+    if tx.standing(what.job_id) is None:
         raise missing(what.job_id)
     later = "SELECT 1 FROM epochs WHERE job_id = ? AND attempt > ? LIMIT 1"
     its = "SELECT 1 FROM attempts WHERE job_id = ? AND fence = ?"

@@ -1,11 +1,12 @@
 """Between the ledger's rows and the models: column lists, readers of rows, and what a spec says of its job's row."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -14,6 +15,7 @@ from broker.protocol.filter import words_of
 from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec, TrainWork
 from broker.protocol.states import ACTIVE, EndReason, Intent, JobState, Priority
 
+T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PRIORITIES = (Priority.HIGH, Priority.NORMAL, Priority.LOW)  # as stored: their positions here
@@ -30,6 +32,7 @@ ATTEMPT_COLUMNS = (
 )
 EVENT_COLUMNS = "seq, at, job_id, attempt, verb, from_state, to_state, reason, message, by, data, node"
 
+_ROWS = 16
 _NAME_LENGTH = 60  # characters of a name that nobody gave
 
 
@@ -48,6 +51,11 @@ def maybe_moment(value: int | None) -> datetime | None:
 
 def priority_rank(priority: Priority) -> int:
     return PRIORITIES.index(priority)
+
+
+def batches(of: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What one statement takes: each number of parameters is a statement of its own, prepared once."""
+    return (of[start : start + _ROWS] for start in range(0, len(of), _ROWS))
 
 
 def encoded(value: Any) -> str:
@@ -115,10 +123,16 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
+@lru_cache(maxsize=256)
+def _spec_of(text: str) -> JobSpec:
+    """A job's is read when it is placed and again when it starts. Nobody changes one in place."""
+    return JobSpec.model_validate_json(text)
+
+
 def job_with_spec(row: Sequence[Any]) -> Job:
     """From JOB_COLUMNS, and the spec after them."""
     job = job_of(row)
-    job.spec = JobSpec.model_validate_json(row[JOB_WIDTH])
+    job.spec = _spec_of(row[JOB_WIDTH])
     return job
 
 
@@ -181,25 +195,25 @@ class Standing:
     node: str | None  # of its attempt, while that is active
 
 
-def standing(db: sqlite3.Connection, job_id: int) -> Standing | None:
-    row: tuple[str, int, int, float, str | None, int | None, str, str | None] | None = db.execute(
-        "SELECT state, fence, priority, rank, intent, started_at, words, node FROM jobs WHERE id = ?", (job_id,)
-    ).fetchone()
-    if row is None:
-        return None
-    return Standing(
-        id=job_id,
-        state=JobState(row[0]),
-        fence=row[1],
-        priority=PRIORITIES[row[2]],
-        rank=row[3],
-        intent=None if row[4] is None else Intent(row[4]),
-        started=row[5] is not None,
-        words=row[6],
-        node=row[7] if JobState(row[0]) in ACTIVE else None,
-    )
-
-
-def job_row(db: sqlite3.Connection, job_id: int) -> Job | None:
-    row = db.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    return None if row is None else job_of(row)
+def standings(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Standing]:
+    """By id; jobs that are gone are left out."""
+    found: dict[int, Standing] = {}
+    for some in batches(job_ids):
+        rows: list[tuple[int, str, int, int, float, str | None, int | None, str, str | None]] = db.execute(
+            f"""SELECT id, state, fence, priority, rank, intent, started_at, words, node FROM jobs
+                WHERE id IN ({", ".join("?" * len(some))})""",
+            some,
+        ).fetchall()
+        for job_id, state, fence, priority, rank, intent, started_at, words, node in rows:
+            found[job_id] = Standing(
+                id=job_id,
+                state=JobState(state),
+                fence=fence,
+                priority=PRIORITIES[priority],
+                rank=rank,
+                intent=None if intent is None else Intent(intent),
+                started=started_at is not None,
+                words=words,
+                node=node if state in ACTIVE else None,
+            )
+    return found

@@ -20,7 +20,7 @@ from broker.bus import Bus
 from broker.errors import LedgerFull
 from broker.ledger.ballast import Ballast, disk_full
 from broker.ledger.following import followed
-from broker.ledger.rows import micros
+from broker.ledger.rows import Standing, batches, micros, standings
 from broker.ledger.wal import Wal
 from broker.protocol.event import FollowerEvent
 
@@ -30,7 +30,6 @@ Mark = tuple[int, int, int, int, int]
 WordChange = tuple[Literal["delete"] | None, int, str]  # a job's number and its words: forget these, or know them
 
 _GROUP = 256  # pieces of work after which a commit waits for no more
-_ROWS = 16  # of one statement: each number of them is a statement of its own, prepared once
 
 
 class Transaction:
@@ -46,6 +45,7 @@ class Transaction:
         self.words: list[WordChange] = []  # for the index of words
         self.names: dict[str, int] = {}  # metric names already seen
         self.withheld: dict[str, str] = {}  # nodes, as this group found them
+        self._standings: dict[int, Standing] = {}  # jobs that nothing of this group has changed yet
         self._rows: list[tuple[str, Sequence[Any]]] = []  # (into where, values) of what is written at the group's end
         self._bus = bus
 
@@ -56,20 +56,35 @@ class Transaction:
         else:
             self.untold = True
 
+    def foresee(self, job_ids: Sequence[int]) -> None:
+        """What the group is about is read at its begin, together."""
+        self._standings = standings(self.db, job_ids)
+
+    def standing(self, job_id: int) -> Standing | None:
+        """Whoever asks may change the job: the next one to ask reads it again, and finds its rows in their tables."""
+        known = self._standings.pop(job_id, None)
+        if known is None:
+            self.settle()
+            known = standings(self.db, [job_id]).get(job_id)
+        return known
+
     def add(self, into: str, values: Sequence[Any]) -> None:
         """A row for the table and columns `into`, written with others of its kind. Each statement costs this thread a
         turn at the interpreter's lock, which the event loop wants too."""
         self._rows.append((into, values))
 
     def settle(self) -> None:
-        """Writes what was added: called at the group's end, and before anything that would find it in its table."""
+        """Writes what was added: called at the group's end, and before anything that would find it in its table.
+        Raises _HalfDone: whose row is at fault shows when each piece of work is done apart."""
         rows, self._rows = self._rows, []
         for into in dict.fromkeys(into for into, _ in rows):
             of_it = [values for where, values in rows if where == into]
-            for start in range(0, len(of_it), _ROWS):
-                some = of_it[start : start + _ROWS]
+            for some in batches(of_it):
                 marks = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
-                self.db.execute(f"INSERT INTO {into} VALUES {marks}", list(chain.from_iterable(some)))
+                try:
+                    self.db.execute(f"INSERT INTO {into} VALUES {marks}", list(chain.from_iterable(some)))
+                except sqlite3.IntegrityError as error:
+                    raise _HalfDone from error
 
     def mark(self) -> Mark:
         return self.seq, self.job_id, len(self.events), len(self.words), len(self._rows)
@@ -93,6 +108,7 @@ class _Item:
     work: Callable[[Transaction], Any]
     future: "asyncio.Future[Any]"
     vital: bool
+    about: int | None
 
 
 @dataclass(slots=True)
@@ -103,7 +119,7 @@ class _Outcome:
 
 
 class _HalfDone(Exception):
-    """A piece of work failed after it had written something. Rows that cannot be added show it at the group's end."""
+    """A piece of work failed after it had written something, or rows that it added were refused."""
 
 
 class Writer:
@@ -128,14 +144,17 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def put(self, work: Callable[[Transaction], T], vital: bool = False) -> "asyncio.Future[T]":
-        """Do it in the next group; done when it is on disk. `vital`: tried with the ballast's space on a full disk."""
+    def put(
+        self, work: Callable[[Transaction], T], vital: bool = False, about: int | None = None
+    ) -> "asyncio.Future[T]":
+        """Do it in the next group; done when it is on disk. `vital`: tried with the ballast's space on a full disk.
+        `about`: the job whose standing it will ask for."""
         if self._closing:
             raise RuntimeError("the ledger is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._gathering:
             self._loop.call_soon(self._loop.call_soon, self._hand_over)
-        self._gathering.append(_Item(work, future, vital))
+        self._gathering.append(_Item(work, future, vital, about))
         return future
 
     def _hand_over(self) -> None:
@@ -232,7 +251,7 @@ class Writer:
         try:
             try:
                 outcomes = self._transact(group, self._perform)
-            except (_HalfDone, sqlite3.IntegrityError):
+            except _HalfDone:
                 self._undo(before)
                 outcomes = self._transact(group, self._perform_apart)
         except sqlite3.Error:
@@ -243,6 +262,7 @@ class Writer:
     def _transact(self, group: Sequence[_Item], perform: Callable[[_Item], _Outcome]) -> list[_Outcome]:
         self._db.execute("BEGIN IMMEDIATE")
         self._tx.withheld.clear()
+        self._tx.foresee([item.about for item in group if item.about is not None])
         outcomes = [perform(item) for item in group]
         self._tx.settle()
         self._tx.index_words()
@@ -260,6 +280,8 @@ class Writer:
         self._tx.now = micros(self._clock())
         try:
             return _Outcome(item.future, item.work(self._tx))
+        except _HalfDone:
+            raise
         except Exception as error:
             # Whatever it is belongs to who asked; but SQLite may have ended the whole transaction on a disk's error.
             if isinstance(error, sqlite3.Error) and (not self._db.in_transaction or self._disk_full(error)):
@@ -275,7 +297,7 @@ class Writer:
         try:
             outcome = self._perform(item)
             self._tx.settle()
-        except (_HalfDone, sqlite3.IntegrityError) as error:
+        except _HalfDone as error:
             self._db.execute("ROLLBACK TO item")
             self._tx.back_to(before)
             outcome = _Outcome(item.future, error=error.__cause__ or error)

@@ -70,10 +70,12 @@ class SteppedWriter(Writer):
         super().__init__(db, path, bus, loop.utc)
         self._ballast = _Ballast(path, disk)
 
-    def put(self, work: Callable[[Transaction], T], vital: bool = False) -> "asyncio.Future[T]":
+    def put(
+        self, work: Callable[[Transaction], T], vital: bool = False, about: int | None = None
+    ) -> "asyncio.Future[T]":
         if self._abandoned:
             raise asyncio.CancelledError
-        return super().put(work, vital)
+        return super().put(work, vital, about)
 
     def _hand_over(self) -> None:
         super()._hand_over()

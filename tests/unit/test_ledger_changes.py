@@ -218,18 +218,37 @@ async def test_what_is_forgotten_in_the_same_commit_as_its_last_change_leaves_no
         ]
 
 
+async def test_changes_of_one_job_in_one_commit_each_see_those_before(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        job_id = await submitted(ledger)
+        update = AttemptUpdate(engine_ref="42:1:boot")
+        outcomes = await asyncio.gather(
+            placed(ledger, job_id),
+            ledger.advance(Change(job_id, "run", to=JobState.RUNNING, fence=1, attempt=update)),
+            placed(ledger, job_id),
+            ended(ledger, job_id),
+            return_exceptions=True,
+        )
+        assert [isinstance(one, Conflict) for one in outcomes] == [False, False, True, False]
+        [attempt] = await ledger.attempts(job_id)
+        assert attempt.engine_ref == "42:1:boot"
+        assert (attempt.running_at is None, attempt.ended_at is None) == (False, False)
+        assert [entry.verb for entry in await ledger.audit(job_id)] == ["submit", "place", "run", "end"]
+
+
 async def test_an_event_that_cannot_be_written_fails_its_own_change_alone(tmp_path: Path):
     async with opened(tmp_path) as ledger:
         ids = [await submitted(ledger) for _ in range(3)]
         nobody: Any = None
         changes = [
-            Change(job_id, "hold", to=JobState.HELD, by=by) for job_id, by in zip(ids, ("a", nobody, "b"), strict=True)
+            Change(job_id, "hold", to=JobState.HELD, by=by) for job_id, by in zip(ids, (nobody, "a", "b"), strict=True)
         ]
+        changes.append(Change(ids[1], "move", rank=0.5))  # which needs what was written of this job before
         outcomes = await asyncio.gather(*(ledger.advance(change) for change in changes), return_exceptions=True)
-        assert [isinstance(one, sqlite3.IntegrityError) for one in outcomes] == [False, True, False]
-        assert [(await ledger.job(job_id)).state for job_id in ids] == ["held", "queued", "held"]
+        assert [isinstance(one, sqlite3.IntegrityError) for one in outcomes] == [True, False, False, False]
+        assert [(await ledger.job(job_id)).state for job_id in ids] == ["queued", "held", "held"]
         held = [(entry.job_id, entry.by) for entry in await ledger.audit() if entry.verb == "hold"]
-        assert held == [(ids[0], "a"), (ids[2], "b")]
+        assert held == [(ids[1], "a"), (ids[2], "b")]
 
 
 async def test_a_waiting_job_that_is_removed_leaves_the_queue(tmp_path: Path):
