@@ -81,10 +81,8 @@ class Shim:
         """It ends with its job, or now if it has none. Who waits for that job waits on."""
         self._on_end = None
         if self.alive:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._wire)
-            loop.remove_reader(self._pidfd)
-            self._close()
+            self._hang_up()
+            asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     def _hear(self) -> bool:
         """What it says now. False when there is no more."""
@@ -128,21 +126,24 @@ class Shim:
             on_end(ended)
 
     def _died(self) -> None:
-        with suppress(ChildProcessError):
-            os.waitpid(self.identity.pid, os.WNOHANG)
         while self._hear():  # its last words
             pass
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._wire)
-        loop.remove_reader(self._pidfd)
-        self._close()
+        self._hang_up()
+        self._reap()
         self._answer(ShimGone(f"its shim (pid {self.identity.pid}) died"))
         self._finish(Ended())
         self._gone(self)
 
-    def _close(self) -> None:
+    def _hang_up(self) -> None:
         self.alive = False
+        asyncio.get_running_loop().remove_reader(self._wire)
         self._wire.close()
+
+    def _reap(self) -> None:
+        """It has ended, and must not stay a zombie for as long as we live."""
+        with suppress(ChildProcessError):
+            os.waitpid(self.identity.pid, os.WNOHANG)
+        asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
 
 

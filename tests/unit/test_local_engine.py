@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import broker.engines.attempt
@@ -83,6 +84,10 @@ def runs(pid: int) -> bool:
     return found is not None and not found.dead
 
 
+def zombies() -> set[int]:
+    return {child.pid for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE}
+
+
 async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sh", "-c", "echo one; echo two >&2; printf three; exit 3")
     assert [line.data for line in await read(attempt)] == [b"one", b"two", b"three"]
@@ -110,6 +115,22 @@ async def test_of_two_shims_only_one_runs_the_job(engine: LocalEngine, directory
         await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
     assert "started" not in said(directory)
     await first.kill()
+
+
+async def test_of_a_rush_of_jobs_no_zombies_are_left(engine: LocalEngine, tmp_path: Path) -> None:
+    before = zombies()
+    directories = [tmp_path / str(number) for number in range(4)]
+    for directory in directories:
+        directory.mkdir()
+    launches = [
+        Launch(AttemptRef(BROKER, number, 1), ["true"], {}, None, directory, ())
+        for number, directory in enumerate(directories)
+    ]
+    for attempt in await asyncio.gather(*map(engine.launch, launches)):
+        assert await attempt.wait() == Exit(0)
+    there = {child.pid for child in psutil.Process().children()}
+    await engine.inventory()  # of the idle shims one is kept
+    await until(lambda: len(there - {child.pid for child in psutil.Process().children()}) == 3 and zombies() <= before)
 
 
 async def test_a_job_sees_a_clean_environment_and_only_its_gpus(
