@@ -19,7 +19,7 @@ from broker.protocol.filter import Filter, FilterError, OneOf, Text, parse
 
 _LOOK = 2_000  # rows along the index at a time
 _SOON = 5  # looks that may fill the page before candidates are worth asking for
-_PATIENCE_S = 0.008  # then a page that is not full goes out short
+_PATIENCE_S = 0.006  # then a page that is not full goes out short
 _FEW = 3_000  # candidates worth looking at one by one
 _SAMPLE = 200  # jobs that tell whether words are common
 _COMMON = 3  # of them

@@ -16,7 +16,7 @@ from broker.supervisor.account import Account
 from broker.supervisor.means import Means
 from broker.supervisor.times import TimeIndex
 
-RECORD_S = 0.2  # between two records of what nobody waits for
+RECORD_S = 1.0  # between two records of what nobody waits for
 _SHOWN_LINES = 200  # newest lines of a batch that are shown live
 Fetch = Callable[[str], Awaitable[bytes]]  # a file of the attempt's directory; raises FileNotFoundError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from broker.errors import QueueDown
 from broker.queue import Queue
 
-_INTERVAL_S = 0.2  # between writes
+_INTERVAL_S = 0.5  # between writes
 _RETRY_S = 2.0  # after Redis did not answer
 _LINES = 1000  # for each job, at most, between two writes
 _log = logging.getLogger(__name__)
