@@ -39,7 +39,7 @@ class Driver:
             )
             self._redis = Redis.from_pool(pool)
         except (ValueError, TypeError, exceptions.RedisError) as error:
-            raise QueueDown(self._told("connect", f"cannot be used: {error}", "mend the setting redis_url")) from error
+            raise QueueDown(self._told("connect", f"cannot be used: {error}", "mend the setting redis_url.")) from error
         self._redis.response_callbacks.clear()  # replies as they are
 
     async def run(self, what: str, *commands: Command, atomic: bool = False, within_s: float = ANSWER_S) -> list[Reply]:
@@ -59,10 +59,10 @@ class Driver:
             raise self._refused(what, error) from error
         except exceptions.AuthenticationError as error:
             raise QueueDown(
-                self._told(what, f"refused to let us in: {error}", "mend the password in the url")
+                self._told(what, f"refused to let us in: {error}", "mend the password in the url.")
             ) from error
         except exceptions.BusyLoadingError as error:
-            raise QueueDown(self._told(what, "is still loading its data", "it will be ready by itself")) from error
+            raise QueueDown(self._told(what, "is still loading its data", "it will be ready by itself.")) from error
         except (exceptions.RedisError, OSError) as error:
             raise QueueDown(self._told(what, f"cannot be reached: {error}", "is it running?")) from error
         for reply in replies:

@@ -96,4 +96,4 @@ async def test_a_clock_that_is_set_back_holds_no_interrupted_job(
         await turn(client, -1)
         scene.go(job.id, "go", 2)
         await ended(client, job.id, JobState.COMPLETED)
-        await ended_well(client, scene.diaries, [job.id], undisturbed=False)
+        await ended_well(client, scene.diaries, [job.id], needed="whatever")
