@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, tzinfo
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on, work
@@ -31,6 +32,7 @@ from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, 
 from wyolo_tui.node_acting import NodeActing
 from wyolo_tui.options import Options
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
+from wyolo_tui.rush import Rush
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
 from wyolo_tui.themes import NAMES, THEMES, Palette, named
@@ -41,9 +43,10 @@ from wyolo_tui.widgets.bars import LinkState
 if TYPE_CHECKING:
     from broker.protocol.job import Job
 
-TOASTS_AT_ONCE = 3
 MANY_JOBS = 1_000
+MOST_ENDED = 5_000  # jobs whose end was seen, and that are held
 COLLECT_S = 1.0
+TELL_S = 0.5
 KEPT_THEMES = frozenset({"textual-dark", "textual-light"})  # Textual falls back on these
 
 
@@ -87,6 +90,8 @@ class WyoloApp(App[None]):
         self.acting = Acting(self)
         self.nodes = NodeActing(self)
         self.trail = Trail()
+        self._rush = Rush()
+        self._ended = 0  # since the snapshot
         self._connect = connect
         super().__init__()
         for theme in THEMES:
@@ -105,6 +110,7 @@ class WyoloApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda _: self._retheme())
         self._collector.start()
         self.set_interval(COLLECT_S, self._collector.look)
+        self.set_interval(TELL_S, self._tell_rush)
         keymap, wrong = read_keymap(self.options.config_dir / "keys.toml")
         self.keys = keymap
         if keymap:
@@ -236,10 +242,12 @@ class WyoloApp(App[None]):
         self._tell(change)
         if news and self.page is not None:
             self.page.happened()
-        for job in change.ended[:TOASTS_AT_ONCE]:
+        for job in self._rush.single(change.ended, monotonic()):
             self._toast(job)
-        if len(change.ended) > TOASTS_AT_ONCE:
-            self.say(f"{len(change.ended) - TOASTS_AT_ONCE} more jobs ended")
+        self._ended += len(change.ended)
+        if self._ended > MOST_ENDED:
+            self._ended = 0
+            self._live()  # reads again what matters, which lets go of the rest
 
     @on(OlderRead)
     def _older_read(self, message: OlderRead) -> None:
@@ -274,6 +282,11 @@ class WyoloApp(App[None]):
     def _show_link(self) -> None:
         if self.page is not None:
             self.page.link_changed()
+
+    def _tell_rush(self) -> None:
+        if (told := self._rush.together(monotonic())) is not None:
+            text, failed = told
+            self.say(text, "error" if failed else "information")
 
     def _toast(self, job: "Job") -> None:
         text = why(job)[0]

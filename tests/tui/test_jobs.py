@@ -1,11 +1,16 @@
 """The jobs screen: what it shows, and that each key does what it says to the marked jobs or the cursor's."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from broker.protocol.event import JobChanged
+from broker.protocol.job import Job
 from broker.protocol.states import EndReason, JobState, Priority
 from tests.tui.cockpit import cockpit
-from tests.tui.fake_link import NOW, FakeLink, fleet
+from tests.tui.fake_link import NOW, FakeLink, fleet, job
+from wyolo_tui import app, rush
 from wyolo_tui.screens.confirm import ConfirmDialog
 from wyolo_tui.widgets.log_view import LogView
 
@@ -283,6 +288,34 @@ async def test_the_cursor_stays_on_its_job_when_rows_move() -> None:
         await tui.pilot.pause()
         assert tui.table.current is not None and tui.table.current.id == 42
         assert any("#42 harbour-rtdetr-l completed" in toast for toast in tui.toasts)
+
+
+def changed(jobs: Sequence[Job], **what: Any) -> list[JobChanged]:
+    return [JobChanged(seq=200, at=NOW, job=each.model_copy(update=what)) for each in jobs]
+
+
+async def test_a_rush_of_ends_does_not_fill_the_screen_with_toasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rush, "WITHIN_S", 0.5)
+    many = [job(number, f"job-{number}", JobState.RUNNING) for number in range(100, 143)]
+    async with cockpit() as tui:
+        tui.link.put(*changed(many))
+        await tui.until(lambda: 142 in tui.app.board.jobs)
+        tui.link.put(*changed(many[:41], state=JobState.COMPLETED), *changed(many[41:], state=JobState.FAILED))
+        await tui.until(lambda: len(tui.toasts) > rush.MOST)
+        assert len(tui.toasts) == rush.MOST + 1
+        assert "40 more jobs ended, 2 of them failed" in tui.toasts
+
+
+async def test_jobs_whose_end_was_seen_are_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MOST_ENDED", 3)
+    many = [job(number, f"job-{number}", JobState.RUNNING) for number in range(100, 104)]
+    async with cockpit() as tui:
+        tui.link.put(*changed(many))
+        await tui.until(lambda: 103 in tui.app.board.jobs)
+        tui.link.put(*changed(many, state=JobState.COMPLETED))  # and the broker has so many newer ones
+        await tui.until(lambda: set(tui.app.board.jobs) == set(tui.link.held))
+        tui.link.put(*changed(many[:1]))
+        await tui.until(lambda: 100 in tui.app.board.jobs)
 
 
 async def test_why_says_it_in_full_and_what_can_be_done() -> None:

@@ -18,6 +18,7 @@ from wyolo_tui.folding import HISTORY, fold, snapshot
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
 from wyolo_tui.prose import yaml_cell
+from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
 from wyolo_tui.verbs import lost, neighbours, next_priority, queue_of, split, undo_of
 
@@ -31,6 +32,16 @@ def test_a_fold_leaves_the_board_before_as_it_was() -> None:
     assert before.jobs[41].state is JobState.RUNNING and 40 in before.jobs
     assert after.jobs[41].state is JobState.STOPPED and 40 not in after.jobs
     assert change.jobs == {40, 41} and [job.id for job in change.ended] == [41] and after.seq == 102
+
+
+def test_while_many_end_they_are_told_together() -> None:
+    rush, (a, b, c, d) = Rush(), [JOBS[number] for number in (40, 39, 41, 43)]
+    assert rush.single([a, b, c, d], 0.0) == [a, b, c]
+    assert rush.single([a], 2.0) == [] and rush.together(3.9) is None
+    assert rush.together(4.0) == ("2 more jobs ended, 1 of them failed", True)
+    assert rush.single([a], 5.0) == [] and rush.together(7.9) is None
+    assert rush.together(8.0) == ("1 more job ended", False)
+    assert rush.together(12.0) is None and rush.single([d], 12.0) == [d]
 
 
 def test_events_of_a_job_that_is_not_held_change_nothing() -> None:
