@@ -123,7 +123,7 @@ def job_of(row: Sequence[Any]) -> Job:
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def _spec_of(text: str) -> JobSpec:
     """A job's is read when it is placed and again when it starts. Nobody changes one in place."""
     return JobSpec.model_validate_json(text)
