@@ -13,7 +13,7 @@ from typing import Any
 
 from broker.protocol.job import Checkpoint
 from broker.protocol.training import Epoch, Progress, Saved, Started
-from trainer.checkpoint import Keeper, part
+from trainer.checkpoint import Keeper
 from trainer.emit import Emitter, now
 from trainer.stop import Stop
 
@@ -28,7 +28,6 @@ def supervised(base: Any, watch: "Watch") -> Any:
 
     class SupervisedTrainer(base):
         train_time_start: float
-        last: Path
 
         def save_metrics(self, metrics: Any) -> None:
             """The time column goes on from where the earlier attempts ended."""
@@ -38,14 +37,12 @@ def supervised(base: Any, watch: "Watch") -> Any:
 
         def save_model(self) -> Any:
             """From here to the end of the epoch nothing interrupts."""
-            watch.keeper.settle()
+            watch.keeper.settle()  # last.pt is about to be overwritten
             watch.close_epoch()
-            self.last.unlink(missing_ok=True)  # written anew: what was kept of it is the same file
             return base.save_model(self)
 
         def final_eval(self) -> None:
-            watch.keeper.settle()
-            part(self.last)  # it is about to be stripped
+            watch.keeper.settle()  # last.pt is about to be stripped
             watch.final(self)
             base.final_eval(self)
 

@@ -1,7 +1,8 @@
 """Checkpoints: kept in the background, verified before one is trusted, and carried on into the next attempt.
 
-What is kept of last.pt is the same file under a second name, whole or not there, with its hash; and the one before.
-So nothing is copied, but Ultralytics must write a new last.pt each time, and strip another one at the end.
+Ultralytics rewrites last.pt in place and strips it at the end. What we keep is a copy, whole or not there, with its
+hash, and the one before. The copy is made beside the training; to keep the file itself under a second name would have
+the training write a new one each time, which takes it longer.
 """
 
 import csv
@@ -37,8 +38,7 @@ class Keeper:
         self.newest: Checkpoint | None = None
 
     def keep(self, source: Path, epoch: int, *, best: bool, said: Callable[[Checkpoint], None]) -> None:
-        """`source` may be removed once `settle` returned, but is never written to again (see `part`). `said` is called
-        once it is safe on disk."""
+        """`source` must not change before `settle` returns. `said` is called once the copy is safe on disk."""
         self._submit(lambda: self._keep(source, epoch, best, said))
 
     def after(self, step: Callable[[], None]) -> None:
@@ -80,20 +80,15 @@ class Keeper:
 
 
 def keep_durably(source: Path, target: Path) -> str:
-    """The SHA-256 of `source`. `target` is another name of it, or a copy; it is whole or not there. Raises OSError."""
-    partial = _link_or_copy(source, target)
+    """The SHA-256 of `source`. `target` is a whole copy of it or not there. Raises OSError."""
+    partial = _partial(target)
+    shutil.copyfile(source, partial)
     with partial.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
     partial.replace(target)
     sync_directory(target.parent)
     return sha256
-
-
-def part(path: Path) -> None:
-    """From now on `path` may be written to: what was kept of it stays as it is. Raises OSError."""
-    if path.exists() and path.stat().st_nlink > 1:
-        copy(path, path)
 
 
 def copy(source: Path, target: Path) -> None:

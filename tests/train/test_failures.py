@@ -82,11 +82,13 @@ def test_a_loss_that_becomes_nan(attempts: Attempts, data: Path) -> None:
     assert attempt.epochs() == [1]
 
 
-def test_a_full_disk(attempts: Attempts, data: Path) -> None:
-    """/dev/full is one; the second file that Ultralytics saves is the first thing to meet it."""
-    directory = attempts.folder / "full"
-    (directory / "run" / "weights").mkdir(parents=True)
-    (directory / "run" / "weights" / "best.pt").symlink_to("/dev/full")
+@pytest.mark.parametrize("met", ["run/weights/best.pt", "checkpoints/epoch-0001.pt.tmp"])
+def test_a_full_disk(attempts: Attempts, data: Path, met: str) -> None:
+    """/dev/full is one; what Ultralytics saves meets it, or our copy."""
+    directory = attempts.folder / Path(met).name
+    file = directory / met
+    file.parent.mkdir(parents=True)
+    file.symlink_to("/dev/full")
     attempt = attempts.run(args={"data": str(data), "epochs": 3}, directory=directory)
     assert failed(attempt).reason is EndReason.DISK_FULL
     assert attempt.epochs() == []
