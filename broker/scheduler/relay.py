@@ -6,7 +6,7 @@ into the queue meanwhile stays there.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class Relay:
         queue: Queue,
         *,
         held: Callable[[], Sequence[Lease]],
-        changed: Callable[[Iterable[int]], None],
+        changed: Callable[[Collection[int]], None],
     ) -> None:
         """`held`: the leases of what runs. `changed`: called when jobs have come into the order, left it or moved in
         it; with none when Redis answers again."""
@@ -44,7 +44,8 @@ class Relay:
         self._held = held
         self._changed = changed
         self._news = asyncio.Event()
-        self._this, self._next = asyncio.Event(), asyncio.Event()  # two passes; set when one has told the order
+        self._asked = False  # somebody waits for the order to be told
+        self._this, self._next = asyncio.Event(), asyncio.Event()  # two passes for them; set when one has told it
         self._this.set()
         self._later: asyncio.TimerHandle | None = None
         self._looked_at = self._renewed_at = self._counted_at = float("-inf")
@@ -58,11 +59,12 @@ class Relay:
 
     def wake(self) -> None:
         """The outbox has something that somebody waits for."""
+        self._asked = True
         self._news.set()
 
     async def caught_up(self) -> None:
         """Until Redis was told, or could not be told, what had been decided about the order before this was called."""
-        await (self._next if self._news.is_set() else self._this).wait()
+        await (self._next if self._asked else self._this).wait()
 
     def started(self, lease: Lease) -> None:
         self._started.append(lease)
@@ -84,7 +86,9 @@ class Relay:
                 async with asyncio.timeout(TICK_S):
                     await self._news.wait()
             self._news.clear()
-            self._this, self._next = self._next, asyncio.Event()
+            if self._asked:
+                self._asked = False
+                self._this, self._next = self._next, asyncio.Event()
             try:
                 await self._pass()
             except QueueDown as error:

@@ -7,7 +7,7 @@ starts nothing twice. While Redis does not answer nothing is started, and what r
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -63,7 +63,7 @@ class Scheduler:
         self._rooms = Rooms(settings.nodes, engines, condition)
         self._outlook = Outlook(ledger, bus, clock)
         self._room = asyncio.Event()  # or a job that may take it
-        self._starts = Starts(ledger, jobs_directory(settings), clock, started=self._started, refused=self._room.set)
+        self._starts = Starts(ledger, jobs_directory(settings), clock, started=self._started, refused=self._refused)
         self._aside = 0  # jobs at the head of the queue that could not be considered
         self._broken = False
         supervisor.on_room = self._room.set
@@ -97,6 +97,7 @@ class Scheduler:
                 if meetings:
                     await asyncio.wait(meetings, timeout=TOGETHER_S)
                 tasks.create_task(self._relay.run(), name="relay")
+                tasks.create_task(self._order.run(), name="order")
                 tasks.create_task(self._place_for_ever(), name="placement")
                 tasks.create_task(self._tell_for_ever(), name="outlook")
                 tasks.create_task(self._reconcile_for_ever(), name="reconcile")
@@ -161,6 +162,10 @@ class Scheduler:
         self._supervisor.start(job, attempt)
         self._outlook.changed.set()
 
+    def _refused(self, job_id: int) -> None:
+        self._order.changed([job_id])
+        self._room.set()
+
     def _held(self) -> list[tuple[Job, Attempt]]:
         return [*self._starts.held, *((run.job, run.attempt) for run in self._at_work())]
 
@@ -173,7 +178,7 @@ class Scheduler:
     def _slots(self) -> int:
         return sum(room.slots for room in self._rooms.rooms([]))
 
-    def _order_changed(self, job_ids: Iterable[int]) -> None:
+    def _order_changed(self, job_ids: Collection[int]) -> None:
         self._order.changed(job_ids)
         self._outlook.changed.set()
         self._room.set()

@@ -26,10 +26,10 @@ class Starts:
         clock: Callable[[], datetime],
         *,
         started: Callable[[Job, Attempt], None],
-        refused: Callable[[], None],
+        refused: Callable[[int], None],
     ) -> None:
         """`directory`: of all jobs. `started`: called with a job, and its spec, that is STARTING in the ledger;
-        `refused`: when one is not, and its place is free again."""
+        `refused`: with one that is not, and its place is free again."""
         self._ledger = ledger
         self._directory = directory
         self._clock = clock
@@ -88,7 +88,7 @@ class Starts:
             return
         finally:
             del self._held[assignment.job_id]
-        self._refused()
+        self._refused(assignment.job_id)
 
     def _attempt(self, job: Job, fence: int, assignment: Assignment) -> Attempt:
         return Attempt(
