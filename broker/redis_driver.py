@@ -5,13 +5,16 @@ Loading it takes a quarter of a second, so only `redis_link` does, when Redis is
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.typing import EncodableT
 
 from broker.errors import QueueDown
 from broker.redis_words import ANSWER_S, Command, Refused, Reply, Script
@@ -37,6 +40,7 @@ class Driver:
                 driver_info=None,
                 encoding_errors="replace",
             )
+            pool.connection_class = _packing(pool.connection_class)
             self._redis = Redis.from_pool(pool)
         except (ValueError, TypeError, exceptions.RedisError) as error:
             raise QueueDown(self._told("connect", f"cannot be used: {error}", "mend the setting redis_url.")) from error
@@ -95,6 +99,22 @@ class Driver:
 
     def _told(self, what: str, happened: str, remedy: str) -> str:
         return f"Redis at {self._where} {happened} ({what}): {remedy} The ledger keeps every job; wyolo goes on trying."
+
+
+_packed: Callable[[Sequence[EncodableT]], bytes] = cast(Any, hiredis).pack_command
+
+
+def _packing(of: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Connections that pack commands in C: redis-py's asyncio ones do it in Python, word by word."""
+
+    class Packing(of):
+        def pack_command(self, *args: EncodableT) -> list[bytes]:
+            try:
+                return [_packed(args)]
+            except UnicodeEncodeError:  # half a surrogate pair: written as the pool's `encoding_errors` says
+                return super().pack_command(*args)
+
+    return Packing
 
 
 _KIND = re.compile(r"\b(MISCONF|OOM|READONLY|NOPERM|LOADING|WRONGTYPE|NOGROUP|UNBLOCKED)\b")  # also inside a script's
