@@ -20,6 +20,8 @@ TOMBSTONE = b"never\n"
 PR_SET_CHILD_SUBREAPER = 36
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 RETRY_S = 1.0  # while the disk is full
+BRIEF_S = 0.005  # of a job that ends sooner, start and end are told together: the broker wakes once
+CHILD = (signal.SIGCHLD,)
 # what Python ignores, and what this process does
 DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 
@@ -28,18 +30,21 @@ def main(boot: str) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # they are meant for the job
         signal.signal(signum, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, CHILD)  # waited for
     os.chdir("/")
     own = f"{os.getpid()} {_start(os.getpid())} {boot}\n".encode()
     while (order := _order()) is not None:
         directory, cwd, argv, env = order
-        refusal, job = _launch(own, directory, cwd, argv, env)
-        if refusal:
-            _say(refusal)
+        told, job = _launch(own, directory, cwd, argv, env)
+        if not (job and _ends_within(job, BRIEF_S)):
+            _say(told)
+            told = ""
+        if not job:
             continue
         code = _wait(job)
         alone = _alone()
         written = _write(f"{directory}/{EXIT}", code)
-        heard = _say(f"ended {code} {alone:d} {written:d}\n")
+        heard = _say(f"{told}ended {code} {alone:d} {written:d}\n")
         while not (heard or written):
             time.sleep(RETRY_S)
             written = _write(f"{directory}/{EXIT}", code)
@@ -73,7 +78,7 @@ def _say(line: str) -> bool:
 
 
 def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[str, str]") -> "tuple[str, int]":
-    """(why not, 0), or ("", the job's pid). The attempt is claimed by creating `pid` with O_EXCL."""
+    """What the broker is to be told, and the job's pid or 0. The attempt is claimed by creating `pid` with O_EXCL."""
     step, claim, log = "directory", -1, -1
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -98,12 +103,11 @@ def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[
         return f"refused {step} {getattr(error, 'errno', 0) or 0}\n", 0
     else:
         start = _start(job)
-        _say(f"started {job} {start}\n")
         try:
             os.write(claim, f"{job} {start}\n".encode())
         except OSError:
             pass  # the disk is full: the job is known by its environment
-        return "", job
+        return f"started {job} {start}\n", job
     finally:
         for handle in (log, claim):
             if handle >= 0:
@@ -142,6 +146,16 @@ def _spawn(argv: "list[str]", env: "dict[str, str]", log: int) -> int:
         if error.errno != errno.ENOEXEC:
             raise
         return spawned(["/bin/sh", *argv])  # a script without `#!`, as every shell does it
+
+
+def _ends_within(job: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while os.waitid(os.P_PID, job, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        signal.sigtimedwait(CHILD, left)
+    return True
 
 
 def _wait(job: int) -> int:

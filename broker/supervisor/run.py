@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from broker.engines.base import AttemptRef, Exit, Handle
@@ -37,9 +36,9 @@ class Run:
         self._born_seq = means.ledger.seq  # what was asked of this attempt was asked later
         self.job = job
         self.attempt = attempt
-        self.hearing = Hearing(means, job, attempt)
         self._standing = Standing(means, job, attempt, job.intent if adopted else None)
-        self._lease = Lease(Path(attempt.directory), _self_fencing_s(means.settings, job, attempt))
+        self.hearing = Hearing(means, job, attempt, self._standing.directory)
+        self._lease = Lease(self._standing.directory, _self_fencing_s(means.settings, job, attempt))
         if adopted:
             self._lease.find()
         self._launching = Launching(means, self._standing, self._lease)
@@ -144,7 +143,9 @@ class Run:
     async def _hear_out(self, handle: Handle, ended: "asyncio.Future[Exit]") -> None:
         """Everything it says, until it has ended and all was read."""
         if self.job.kind == "command" and self._standing.state is JobState.STARTING:
-            await asyncio.wait({ended}, timeout=BRIEF_S)
+            await asyncio.sleep(0)  # it may have ended already
+            if not ended.done():
+                await asyncio.wait({ended}, timeout=BRIEF_S)
             if not ended.done():
                 await self._standing.runs(handle)
 
