@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CANNOT_START = 2  # exit code
 AGAIN_S = 2.0  # before a part that broke is started again
 BACKLOG = 2048
+GARBAGE = 20_000  # objects made and not freed, after which the collector looks for cycles
 LOG_BYTES, LOGS_KEPT = 10 << 20, 3
 
 _log = logging.getLogger("broker")
@@ -98,6 +99,7 @@ async def _serve(broker: "Broker", home: DataDir, key: str, sock: socket.socket,
         await server.ready.wait()
         home.announce(url := _url(sock))
         gc.freeze()  # what was made to start with stays: the collector need not look at it again
+        gc.set_threshold(GARBAGE)
         gc.enable()
         _log.info("wyolo %s answers at %s, data in %s", VERSION, url, home.path)
         await ending.wait()

@@ -87,7 +87,7 @@ class LocalAttempt:
     async def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
         """See `Tail` for what a flood does to it."""
         try:
-            tail = Tail(self._directory / claim.LOG_NAME, offset, self._log_keep)
+            tail = Tail(f"{self._directory}/{claim.LOG_NAME}", offset, self._log_keep)
         except OSError:  # the job has removed it, or put something else in its place
             await self.wait()
             return

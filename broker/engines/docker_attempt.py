@@ -95,7 +95,7 @@ class DockerAttempt:
 
     async def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
         try:
-            tail = Tail(self._directory / LOG_NAME, offset, self._log_keep)
+            tail = Tail(f"{self._directory}/{LOG_NAME}", offset, self._log_keep)
         except FileNotFoundError:
             await self.wait()
             return

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from pathlib import Path
 
 from broker.engines.base import MAX_LINE, RawLine
 
@@ -56,7 +55,7 @@ class Tail:
     bytes only lines with events are read, after a last one that shows that the limit was passed, and the disk's space
     is given back: a flood harms nobody."""
 
-    def __init__(self, path: Path, offset: int, keep: int) -> None:
+    def __init__(self, path: str, offset: int, keep: int) -> None:
         """Raises FileNotFoundError."""
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._position = offset

@@ -5,7 +5,6 @@ import logging
 import random
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -57,7 +56,7 @@ class Closing:
         self._lease.revoke()
 
         async def fetch(name: str) -> bytes:
-            return await asyncio.to_thread(read_plain, Path(self._attempt.directory) / name)
+            return await asyncio.to_thread(read_plain, self._standing.directory / name)
 
         await self._hear_the_last(fetch)
         await self._decide(Exit(None), lost=why)

@@ -22,14 +22,15 @@ Fetch = Callable[[str], Awaitable[bytes]]  # a file of the attempt's directory; 
 
 
 class Hearing:
-    def __init__(self, means: Means, job: Job, attempt: Attempt) -> None:
+    def __init__(self, means: Means, job: Job, attempt: Attempt, directory: Path) -> None:
+        """`directory`: the attempt's."""
         self._means = means
         self._attempt = attempt
         self._trains = job.kind == "train"
         self._job = job
         self._task_id = job.task_id or str(job.id)
         self._log_keep = means.settings.log_keep_mib * 1024 * 1024
-        self._times = TimeIndex(Path(attempt.directory))
+        self._times = TimeIndex(directory)
         self._recorded_at = asyncio.get_running_loop().time()
         self.account = Account(
             job.id,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from broker.crashpoint import crash_here
 from broker.engines.base import Engine, Handle
@@ -30,14 +29,15 @@ class Launching:
             config = work.train_config(self._job, self._attempt, self._means.settings, *await self._earlier())
         try:
             if config is not None:
-                work.make_directory(self._attempt)
+                work.make_directory(self._standing.directory)
                 told = self._lease.grant()
             launch = work.prepare(
                 self._job,
                 self._attempt,
                 self._standing.ref,
-                self._means.trainer,
+                self._standing.directory,
                 config,
+                trainer=self._means.trainer,
                 told=told,
                 tell=self._prepares,
             )
@@ -58,7 +58,7 @@ class Launching:
 
     async def attach(self, engine: Engine) -> Handle:
         """Raises what `Engine.attach` raises."""
-        return await engine.attach(self._standing.ref, Path(self._attempt.directory), self._attempt.engine_ref)
+        return await engine.attach(self._standing.ref, self._standing.directory, self._attempt.engine_ref)
 
     async def _prepares(self, what: str) -> None:
         """Its engine gets ready: told to who asks, and written down when it begins. Raises AttemptGone when its owner

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
 from broker.engines.base import Engine
@@ -79,11 +79,14 @@ class Lease:
         with suppress(FileNotFoundError):
             self._write(LEASE_OVER)
 
-    @asynccontextmanager
-    async def limits(self, node: str) -> AsyncGenerator[None]:
+    def limits(self, node: str) -> AbstractAsyncContextManager[None]:
         """Raises EngineUnreachable as soon as it is over."""
+        return self._limits(node) if self._trusted else nullcontext()
+
+    @asynccontextmanager
+    async def _limits(self, node: str) -> AsyncGenerator[None]:
         try:
-            async with asyncio.timeout_at(self._deadline if self._trusted else None) as self._limit:
+            async with asyncio.timeout_at(self._deadline) as self._limit:
                 yield
         except TimeoutError:
             if self._limit is None or not self._limit.expired():
@@ -97,12 +100,12 @@ class Lease:
         if self._limit is not None:
             self._limit.reschedule(None)
 
-    @asynccontextmanager
-    async def kept(self, engine: Engine) -> AsyncGenerator[None]:
+    def kept(self, engine: Engine) -> AbstractAsyncContextManager[None]:
         """Inside, for as long as `engine` has contact."""
-        if self._deadline is None:
-            yield
-            return
+        return nullcontext() if self._deadline is None else self._kept(engine)
+
+    @asynccontextmanager
+    async def _kept(self, engine: Engine) -> AsyncGenerator[None]:
         keeping = asyncio.ensure_future(self._keep(engine))
         try:
             yield

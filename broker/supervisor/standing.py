@@ -24,6 +24,7 @@ class Standing:
         self._means = means
         self.job = job
         self.attempt = attempt
+        self.directory = Path(attempt.directory)
         self.ref = AttemptRef(means.ledger.broker_id, job.id, attempt.fence)
         self.state = job.state
         self.intent = intent
@@ -44,7 +45,7 @@ class Standing:
         """Of this attempt and those before, newest first. What was never fetched from a node that shares no files
         with us is lost with that node."""
         found = await self._means.ledger.checkpoints(self.job.id)
-        jobs = Path(self.attempt.directory).parent.parent
+        jobs = self.directory.parent.parent
         far = {node.name for node in self._means.settings.nodes if not node.shares(jobs)}
         if not far:
             return found

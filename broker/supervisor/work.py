@@ -60,9 +60,8 @@ def _cache(attempt: Attempt, settings: Settings) -> str | None:
     return None if contained else str(settings.data_dir / "cache")
 
 
-def make_directory(attempt: Attempt) -> None:
-    """The attempt's, in the jobs' one. Raises OSError."""
-    directory = Path(attempt.directory)
+def make_directory(directory: Path) -> None:
+    """An attempt's, in its job's. Raises OSError."""
     for made in (directory.parent, directory):
         with suppress(FileExistsError):
             made.mkdir(mode=0o700)
@@ -72,16 +71,16 @@ def prepare(
     job: Job,
     attempt: Attempt,
     ref: AttemptRef,
-    trainer: TrainerArgv,
+    directory: Path,
     config: TrainConfig | None,
     *,
+    trainer: TrainerArgv,
     told: Mapping[str, str],
     tell: Callable[[str], Awaitable[None]],
 ) -> Launch:
     """`config`: of a training, for which the attempt's directory is made; else its engine makes it. `told`: to a
     trainer besides. `tell`: for its engine. Raises OSError."""
     spec = spec_of(job)
-    directory = Path(attempt.directory)
     path: Path | None = None
     if isinstance(spec.work, CommandWork):
         argv: Sequence[str] = spec.work.argv
@@ -89,7 +88,7 @@ def prepare(
         cwd = Path(spec.work.cwd) if spec.work.cwd else None
     else:
         assert config is not None
-        make_directory(attempt)
+        make_directory(directory)
         path = directory / CONFIG_NAME
         path.write_text(config.model_dump_json(indent=2))
         argv, env, cwd = trainer(path), told, None
