@@ -137,10 +137,12 @@ class Scheduler:
             await self._starts.settle()
             await self._supervisor.take_up()
             self._broken = False
-        await self._relay.caught_up()
         rooms = self._rooms.rooms(self._held())
         free = sum(max(0, room.slots - len(room.occupied)) for room in rooms if not room.closed)
-        if not free or self.redis != "ok":
+        if not free:
+            return
+        await self._relay.caught_up()  # with what was decided before there was room
+        if self.redis != "ok":
             return
         first = await self._order.first(WINDOW + free + self._aside)
         waiting: dict[int, Job] = {}  # as far as the plan looks
