@@ -87,11 +87,11 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
         services = Services(settings, ledger, bus, control, fleet, supervisor, scheduler, verbs)
 
         async def schedule() -> None:
+            if found := await supervisor.take_up():
+                _log.info("%d attempts of an earlier broker are looked for", len(found))
             if redis is not None:
                 await redis.tried.wait()
             scheduler.wake()
-            if found := await supervisor.take_up():
-                _log.info("%d attempts of an earlier broker are looked for", len(found))
             await scheduler.run()
 
         async def prune() -> None:

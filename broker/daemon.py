@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from logging.handlers import RotatingFileHandler
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from broker.assembly import Broker
 
 CANNOT_START = 2  # exit code
+LEAVE_S = 1.0  # for threads that are still at work in the end
 AGAIN_S = 2.0  # before a part that broke is started again
 BACKLOG = 2048
 GARBAGE = 20_000  # objects made and not freed, after which the collector looks for cycles
@@ -56,11 +58,20 @@ def main(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_exception_handler(unheard)
             runner.run(_run(settings, home, key, sock))
+            _leave_soon()
     except (LedgerUnusable, LedgerFull) as error:
         return _cannot_start(str(error))
     finally:
         home.withdraw()
     return 0
+
+
+def _leave_soon() -> None:
+    """Everything has been let go. A thread that hangs, say in a data set whose disk does not answer, is not waited for,
+    as Python would."""
+    last = threading.Timer(LEAVE_S, os._exit, (0,))
+    last.daemon = True
+    last.start()
 
 
 def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

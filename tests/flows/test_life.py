@@ -1,6 +1,8 @@
 """The broker's own life: its start, its end, what it leaves, and what the next one finds."""
 
+import asyncio
 import json
+import os
 import signal
 import socket
 import stat
@@ -124,6 +126,58 @@ async def test_without_redis_it_takes_jobs_and_starts_none(daemon: Daemon, tmp_p
     daemon.start()
     async with daemon.client() as broker:
         assert (await broker.reaches(job.id)).state is JobState.COMPLETED
+
+
+async def test_a_redis_that_never_answers_keeps_nobody_from_hearing_how_jobs_ended(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    daemon.start()
+    go = tmp_path / "go"
+    async with daemon.client() as broker:
+        job = await broker.shell(f"while [ ! -e {go} ]; do sleep 0.02; done")
+        await broker.reaches(job.id, JobState.RUNNING)
+    daemon.kill()
+    daemon.kill_redis()
+    mute = tmp_path / "bin" / "redis-server"
+    mute.parent.mkdir()
+    mute.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Redis server v=7.0.0" || exec sleep 60\n')
+    mute.chmod(0o755)
+    daemon.start({"PATH": f"{mute.parent}:{os.environ['PATH']}"})
+    go.touch()
+    async with daemon.client() as broker:
+        assert (await broker.reaches(job.id)).state is JobState.COMPLETED
+        assert (await broker.http.get("/health")).json()["redis"] != "ok"
+    assert daemon.stop() == 0  # the mute one too
+
+
+async def test_a_look_through_a_data_set_that_hangs_does_not_keep_it_from_ending(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(
+        f"""
+import time
+from pathlib import Path
+from broker import preflight
+
+def hang(*_):
+    Path({str(tmp_path / "looking")!r}).touch()
+    time.sleep(600)
+
+preflight.check = hang
+"""
+    )
+    path = os.pathsep.join((str(slow), *filter(None, (daemon.environment.get("PYTHONPATH"), str(Path.cwd())))))
+    daemon.start({"PYTHONPATH": path})
+    async with daemon.client() as broker:
+        config = f"model: yolov8n.yaml\ntrain:\n  data: {slow}\n"
+        asked = asyncio.create_task(broker.http.post("/jobs", json={"config": config}))
+        await until((tmp_path / "looking").exists)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.ended(5) == 0
+        await asyncio.wait({asked})
+        asked.exception()
 
 
 async def test_what_is_wrong_with_a_request_is_said_as_a_problem(daemon: Daemon) -> None:
