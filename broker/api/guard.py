@@ -57,7 +57,24 @@ class Guard:
         if bounded is None:
             await _too_large(limit, receive, send)
             return
-        await self._app(scope, bounded, send)
+        await self._in_time(scope, bounded, send)
+
+    async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server cancels what has not answered when the broker ends."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sent)
+        except asyncio.CancelledError:
+            if begun or not self._draining():
+                raise
+            said = "the broker ended before it could answer, and may have done it: send it again with the same key"
+            await problem(ErrorCode.SHUTTING_DOWN, said)(scope, receive, send)
 
     def _knows(self, authorisation: bytes) -> bool:
         scheme, _, key = authorisation.partition(b" ")

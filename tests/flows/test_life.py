@@ -176,8 +176,7 @@ preflight.check = hang
         await until((tmp_path / "looking").exists)
         daemon.signal(signal.SIGTERM)
         assert daemon.ended(5) == 0
-        await asyncio.wait({asked})
-        asked.exception()
+        assert (await asked).json()["code"] == "shutting_down"
 
 
 async def test_what_is_wrong_with_a_request_is_said_as_a_problem(daemon: Daemon) -> None:
