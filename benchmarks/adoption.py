@@ -2,9 +2,7 @@
 
 import os
 import signal
-import tempfile
 import time
-from pathlib import Path
 
 from benchmarks import live
 from benchmarks.report import Row
@@ -13,26 +11,25 @@ JOBS = 50
 
 
 def run() -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name:
-        directory = Path(name)
-        config = directory / "wyolo.toml"
-        config.write_text(f'[[nodes]]\nname = "local"\nslots = {JOBS}\ncpus = 64\n')
-        child, broker = live.start(directory, None, "--config", str(config))
-        body = {"jobs": [{"spec": {"work": {"kind": "command", "argv": ["sleep", "600"]}}}] * JOBS}
-        with broker.client() as client:
-            client.post("/api/v1/jobs:batch", json=body).raise_for_status()
-            live.until(lambda: client.get("/api/v1/health").json()["counts"].get("running", 0) == JOBS, 60)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        child, broker = live.start(directory, None, "--config", str(config))
-        began = time.monotonic() - broker.started_in_s
-        with broker.client() as client:
-            live.until(lambda: _adopted(client.get("/api/v1/nodes").json()) == JOBS, 60)
-            took = time.monotonic() - began
-            for job in client.get("/api/v1/jobs", params={"filter": "state:running", "limit": JOBS}).json()["jobs"]:
-                client.post(f"/api/v1/jobs/{job['id']}/kill").raise_for_status()
-            live.until(lambda: client.get("/api/v1/health").json()["counts"].get("stopped", 0) == JOBS, 60)
-        live.stop(child)
+    directory = live.folder()
+    config = directory / "wyolo.toml"
+    config.write_text(f'[[nodes]]\nname = "local"\nslots = {JOBS}\ncpus = 64\n')
+    child, broker = live.start(directory, None, "--config", str(config))
+    body = {"jobs": [{"spec": {"work": {"kind": "command", "argv": ["sleep", "600"]}}}] * JOBS}
+    with broker.client() as client:
+        client.post("/api/v1/jobs:batch", json=body).raise_for_status()
+        live.until(lambda: client.get("/api/v1/health").json()["counts"].get("running", 0) == JOBS, 60)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child, broker = live.start(directory, None, "--config", str(config))
+    began = time.monotonic() - broker.started_in_s
+    with broker.client() as client:
+        live.until(lambda: _adopted(client.get("/api/v1/nodes").json()) == JOBS, 60)
+        took = time.monotonic() - began
+        for job in client.get("/api/v1/jobs", params={"filter": "state:running", "limit": JOBS}).json()["jobs"]:
+            client.post(f"/api/v1/jobs/{job['id']}/kill").raise_for_status()
+        live.until(lambda: client.get("/api/v1/health").json()["counts"].get("stopped", 0) == JOBS, 60)
+    live.stop(child)
     return [
         Row(
             f"{JOBS} running jobs adopted after kill -9",

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -84,19 +83,18 @@ def _flush(broker: live.Live) -> float:
 
 
 def _among_many() -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name:
-        directory = Path(name)
-        asyncio.run(_fill(directory / "ledger.db"))
-        config = directory / "wyolo.toml"
-        config.write_text('[[nodes]]\nname = "local"\nslots = 1\n')
-        child, broker = live.start(directory, None, "--config", str(config))
-        _ask(broker)
-        took = _ask(broker)
-        live.stop(child)
-        child, broker = live.start(directory, None, "--config", str(config))
-        restart = broker.started_in_s
-        flush = _flush(broker)
-        live.stop(child)
+    directory = live.folder()
+    asyncio.run(_fill(directory / "ledger.db"))
+    config = directory / "wyolo.toml"
+    config.write_text('[[nodes]]\nname = "local"\nslots = 1\n')
+    child, broker = live.start(directory, None, "--config", str(config))
+    _ask(broker)
+    took = _ask(broker)
+    live.stop(child)
+    child, broker = live.start(directory, None, "--config", str(config))
+    restart = broker.started_in_s
+    flush = _flush(broker)
+    live.stop(child)
     p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
     among = f"among {ENDED:,} ended jobs"
     return [

@@ -1,7 +1,9 @@
 """A real broker for a benchmark: its own process, data directory, embedded Redis and free port."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,20 +86,27 @@ def stop(child: subprocess.Popen[bytes]) -> None:
             child.wait()
 
 
+def folder() -> Path:
+    """A new one, removed when all benchmarks are done: for minutes after many files were deleted, ext4 passes over
+    their inodes one by one, and each new file takes half a millisecond."""
+    path = Path(tempfile.mkdtemp(prefix="wyolo-bench-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
 @contextmanager
 def broker(env: dict[str, str] | None = None, toml: str = "") -> Generator[Live]:
     """`toml`: what stands in wyolo.toml."""
-    with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name:
-        directory = Path(name)
-        flags: tuple[str, ...] = ()
-        if toml:
-            (directory / "wyolo.toml").write_text(toml)
-            flags = ("--config", str(directory / "wyolo.toml"))
-        child, live = start(directory, env, *flags)
-        try:
-            yield live
-        finally:
-            stop(child)
+    directory = folder()
+    flags: tuple[str, ...] = ()
+    if toml:
+        (directory / "wyolo.toml").write_text(toml)
+        flags = ("--config", str(directory / "wyolo.toml"))
+    child, live = start(directory, env, *flags)
+    try:
+        yield live
+    finally:
+        stop(child)
 
 
 def until(predicate: Any, timeout: float, step: float = 0.005) -> None:

@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -35,8 +34,8 @@ BIN = Path(sys.executable).parent
 
 
 def run() -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="wyolo-bench-") as name, live.broker() as broker:
-        folder = Path(name)
+    folder = live.folder()
+    with live.broker() as broker:
         return [_whole(folder, broker), *(_further(folder, broker, *training) for training in (TINY, SMALL))]
 
 
