@@ -3,12 +3,16 @@ one that nobody can use goes to `training_queue:dead` with the reason.
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import orjson
+
 from broker.control import Control
-from broker.errors import BadInput, IdempotencyConflict, LedgerFull, QueueDown
+from broker.dataset.files import read_text
+from broker.errors import BadInput, IdempotencyConflict, LedgerFull, NotFound, QueueDown
 from broker.intake_message import IntakeMessage
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
 from broker.protocol.document import MAX_BYTES
@@ -45,13 +49,24 @@ class Intake:
             await asyncio.sleep(PAUSE_S)
 
     async def _take(self, message: IntakeMessage) -> bool:
-        """Whether it is in the ledger, or among the dead."""
+        """Whether it is in the ledger, or among the dead. One that was taken before is not read again: what it names
+        may be gone by now."""
+        key, digest = f"{WHO}:{message.id}", _digest(message.fields)
         try:
+            if await self._control.answered(key, digest) is not None:
+                _log.info("intake: message %s was taken before", message.id)
+                return True
             request, trial = await asyncio.to_thread(read, message.fields)
-            job, fresh = await self._control.submit(request, f"{WHO}:{message.id}", WHO, trial)
+            job, fresh = await self._control.submit(request, key, WHO, trial, digest)
         except (BadInput, IdempotencyConflict) as error:
             _log.warning("intake: message %s is of no use: %s", message.id, error)
             await self._queue.bury(message, str(error))
+            return True
+        except ValueError as error:  # a value that nobody foresaw: the messages behind it must not wait for a person
+            _log.exception("intake: message %s cannot be read", message.id)
+            await self._queue.bury(message, f"it cannot be read: {type(error).__name__}: {error}")
+            return True
+        except NotFound:  # taken and removed while we looked
             return True
         except LedgerFull as error:
             _log.warning("intake: message %s waits: %s", message.id, error)
@@ -88,13 +103,18 @@ def _file(path: Path) -> tuple[str, str]:
     if not path.is_absolute():
         raise _bad("config_path", f"{path} is a relative path", "write it whole")
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        return raw.decode(), str(path.parent)
+        return read_text(path, MAX_BYTES), str(path.parent)
     except OSError as error:
         raise _bad("config_path", f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise _bad("config_path", f"{path} is not UTF-8 (byte {error.start})") from error
+    except ValueError as error:  # a pipe, a folder, a file too large, a name with a NUL
+        raise _bad("config_path", f"{path} cannot be read: {error}") from error
+
+
+def _digest(fields: Mapping[str, str]) -> str:
+    """Of the message as it was sent, whatever the file that it names says by now."""
+    return hashlib.sha256(orjson.dumps(sorted(fields.items()))).hexdigest()
 
 
 def _priority(text: str | None) -> Priority | None:

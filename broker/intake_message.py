@@ -67,7 +67,18 @@ def _from_json(text: str) -> dict[str, str]:
         raise ValueError("its JSON is no object with named members")  # noqa: TRY004 - the sender's value, not a type
     members = cast(dict[str, Any], value)
     return {
-        name: member if isinstance(member, str) else json.dumps(member)
+        _unicode(name, "a field's name"): _unicode(
+            member if isinstance(member, str) else json.dumps(member), f"`{name}`"
+        )
         for name, member in members.items()
         if member is not None
     }
+
+
+def _unicode(text: str, what: str) -> str:
+    """JSON can name half a character, which no file and no ledger can hold. Raises ValueError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} is not Unicode (character {error.start + 1}: half of a surrogate pair)") from error
+    return text

@@ -15,7 +15,7 @@ from broker.dataset.tally import Tally
 from broker.protocol import document
 from broker.protocol.api import Finding
 from broker.protocol.findings import near
-from broker.protocol.job import TrainWork
+from broker.protocol.job import Task, TrainWork
 from broker.protocol.legacy import paths_of
 from broker.protocol.sources import STOCK_MODELS, is_stock_data, task_of
 
@@ -64,13 +64,24 @@ def folders(work: TrainWork) -> dict[str, Path]:
     """
     named = {where: Path(path) for where, path in paths_of(work).items()}
     for where in ("train.data", "val.data"):
-        data = named.get(where)
-        if data is not None and data.exists() and not holds_classes(data, work.task):
-            file = description.find(data, tally := Tally(data))
-            told = description.load(file, tally) if file is not None else None
-            for split, sources in told.splits.items() if told is not None else ():
-                named |= {f"{where}: {split} {number}": path for number, path in enumerate(sources, start=1)}
+        try:
+            named |= _led_to(where, named.get(where), work.task)
+        except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle: nothing can be read of it
+            continue
     return named
+
+
+def _led_to(where: str, data: Path | None, task: Task | None) -> dict[str, Path]:
+    """Raises OSError, RuntimeError, ValueError."""
+    if data is None or not data.exists() or holds_classes(data, task):
+        return {}
+    file = description.find(data, tally := Tally(data))
+    told = description.load(file, tally) if file is not None else None
+    return {
+        f"{where}: {split} {number}": path
+        for split, sources in (told.splits.items() if told is not None else ())
+        for number, path in enumerate(sources, start=1)
+    }
 
 
 def forget(path: Path) -> None:

@@ -34,7 +34,7 @@ from broker.protocol.event import AuditEntry, QueueChanged
 from broker.protocol.fleet import Node
 from broker.protocol.job import Attempt, Checkpoint, Job
 from broker.protocol.states import Priority
-from wyolo_tui.wire import Wire, read, without_none
+from wyolo_tui.wire import Wire, asked, read, without_none
 
 PREFLIGHT_S = 300.0  # a submission opens images of its data set before it is answered
 ORPHANS_S = 120.0  # every node is asked, and every folder of a job looked into
@@ -77,7 +77,9 @@ class BrokerClient(Wire):
 
     async def job(self, job_id: int | str) -> Job:
         """With its spec. A name or a task id does, where only one job has it."""
-        return await self.get(Job, f"/jobs/{quote(str(job_id), safe='')}")
+        if isinstance(job_id, int):
+            return await self.get(Job, f"/jobs/{job_id}")
+        return await self.get(Job, "/jobs:find", {"ref": job_id})
 
     async def attempts(self, job_id: int) -> list[Attempt]:
         return await self.get_list(ATTEMPTS, f"/jobs/{job_id}/attempts")
@@ -184,7 +186,7 @@ class BrokerClient(Wire):
         )
 
     async def stop(self, job_id: int, grace_s: float | None = None) -> Job:
-        return await self.post(Job, f"/jobs/{job_id}/stop", StopRequest(grace_s=grace_s), repeatable=True)
+        return await self.post(Job, f"/jobs/{job_id}/stop", asked(StopRequest, grace_s=grace_s), repeatable=True)
 
     async def kill(self, job_id: int) -> Job:
         return await self.post(Job, f"/jobs/{job_id}/kill", repeatable=True)
@@ -194,7 +196,7 @@ class BrokerClient(Wire):
 
     async def resume(self, job_id: int, epochs: int | None = None) -> Job:
         """`epochs`: extend to this many in all."""
-        return await self.post(Job, f"/jobs/{job_id}/resume", ResumeRequest(epochs=epochs))
+        return await self.post(Job, f"/jobs/{job_id}/resume", asked(ResumeRequest, epochs=epochs))
 
     async def rerun(self, job_id: int, key: str | None = None) -> Job:
         """The new job; with one key there is one, however often it is sent."""
@@ -234,7 +236,7 @@ class BrokerClient(Wire):
         self, name: str, *, for_s: float | None = None, until: datetime | None = None, now: bool = False
     ) -> Node:
         """As `drain_node`, for a time or (without either) until resumed."""
-        request = PauseRequest(for_s=for_s, until=until, now=now)
+        request = asked(PauseRequest, for_s=for_s, until=until, now=now)
         return await self.post(Node, f"/nodes/{quote(name, safe='')}/pause", request, repeatable=True)
 
     async def resume_node(self, name: str) -> Node:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from wyolo_tui.unanswered import BrokerOut, ProblemError
 
@@ -62,10 +63,13 @@ def data_directory(given: Path | None = None) -> Path:
 
 
 def find(url: str | None = None, data_dir: Path | None = None) -> Address:
-    """Where the broker should be. Reads files and asks nobody; raises BrokerOut where no broker has left an address."""
+    """Where the broker should be. Reads files and asks nobody; raises BrokerOut where no broker has left an address, or
+    the one that was named is none."""
     folder = data_directory(data_dir)
-    url = url or os.environ.get("WYOLO_URL")
+    url = named(url)
     if url:
+        if not _is_address(url):
+            raise BrokerOut(f"{url} is no address of a broker", f"as in http://127.0.0.1:{DEFAULT_PORT}")
         return Address(url.rstrip("/"), os.environ.get("WYOLO_KEY") or _key(folder), folder)
     try:
         address = _read(folder)
@@ -78,6 +82,20 @@ def find(url: str | None = None, data_dir: Path | None = None) -> Address:
     if not _alive(address.pid):
         raise BrokerOut(f"the broker on {folder} (process {address.pid}) has died; its jobs go on and are not lost")
     return address
+
+
+def named(url: str | None) -> str | None:
+    """The URL by which somebody named a broker, if they did."""
+    return url or os.environ.get("WYOLO_URL")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # each part of a name has a longest length
+        return parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        return False
 
 
 async def answers(address: Address) -> bool:

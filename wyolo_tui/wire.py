@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from broker.protocol.api import ErrorCode, Problem
+from broker.protocol.mistakes import mistakes
 from wyolo_tui.unanswered import BrokerOut, ProblemError
 
 # httpx brings its own command line along (rich, pygments: a third of its import time), which nobody here runs.
@@ -82,7 +84,7 @@ class Wire:
             async with self._http.stream(method, path, params=params, headers=headers, timeout=timeout) as answer:
                 if answer.is_error:
                     await answer.aread()
-                    raise ProblemError(_problem(answer))
+                    raise _refusal(answer)
                 yield answer
         except httpx.TransportError as error:
             raise BrokerOut(self._out(error)) from error
@@ -138,9 +140,9 @@ class Wire:
                 )
                 if not answer.is_error:
                     return answer
-                problem = _problem(answer)
-                if problem.code is not ErrorCode.SHUTTING_DOWN:
-                    raise ProblemError(problem)
+                refusal = _refusal(answer)
+                if not isinstance(refusal, ProblemError) or refusal.problem.code is not ErrorCode.SHUTTING_DOWN:
+                    raise refusal
                 out = BrokerOut(f"the broker at {self.url} is shutting down")
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # it never arrived
                 out = BrokerOut(self._out(error))
@@ -179,17 +181,30 @@ def _base(url: str) -> str:
     return f"{url}/api/v1"
 
 
-def _authorisation(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def _authorisation(key: str) -> dict[bytes, bytes]:
+    """Whatever was given as a key, as bytes: whether it is one, the broker says."""
+    return {b"Authorization": b"Bearer " + os.fsencode(key)} if key else {}
 
 
-def _who() -> dict[str, str]:
+def _who() -> dict[bytes, bytes]:
     """Whose request it is, for the job's history; the broker takes our word for it."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
         return {}
-    return {"X-Wyolo-User": name} if name.isascii() and name.isprintable() else {}
+    return {b"X-Wyolo-User": name.encode()} if name.isascii() and name.isprintable() else {}
+
+
+def asked(model: type[M], **values: Any) -> M:
+    """What is to be sent. Raises ProblemError for values that the broker would refuse, as it would say it."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        findings = mistakes(error.errors(include_url=False), model)
+        said = "; ".join(f"{finding.where}: {finding.message}" for finding in findings)
+        raise ProblemError(
+            Problem(title="Bad Request", status=400, detail=said, code=ErrorCode.BAD_REQUEST, findings=findings)
+        ) from error
 
 
 def without_none(**query: Any) -> dict[str, Any]:
@@ -211,19 +226,25 @@ def _read_as(adapter: TypeAdapter[T], answer: httpx.Response) -> T:
 
 
 def _no_broker(answer: httpx.Response) -> BrokerOut:
-    return BrokerOut(f"what answers at {answer.request.url} does not speak as a wyolo broker of this version does")
+    return BrokerOut(
+        f"what answers at {answer.request.url} does not speak as a wyolo broker of this version does",
+        "name the broker's own address: --url, WYOLO_URL; without either, the one of the data directory is asked",
+    )
 
 
-def _problem(answer: httpx.Response) -> Problem:
-    """What it said, or what its status means where it said nothing that we know."""
+def _refusal(answer: httpx.Response) -> ProblemError | BrokerOut:
+    """What the broker said; where it was none that spoke, who may have stood before it."""
     try:
-        return Problem.model_validate_json(answer.content)
+        return ProblemError(Problem.model_validate_json(answer.content))
     except ValidationError:
-        codes = {401: ErrorCode.UNAUTHORISED, 403: ErrorCode.UNAUTHORISED, 404: ErrorCode.NOT_FOUND}
-        codes |= {409: ErrorCode.CONFLICT, 413: ErrorCode.TOO_LARGE, 507: ErrorCode.DISK_FULL}
-        return Problem(
-            title=answer.reason_phrase or "error",
-            status=answer.status_code,
-            detail=f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.reason_phrase}",
-            code=codes.get(answer.status_code, ErrorCode.INTERNAL),
+        codes = {401: ErrorCode.UNAUTHORISED, 403: ErrorCode.UNAUTHORISED, 413: ErrorCode.TOO_LARGE}
+        if answer.status_code not in codes and answer.status_code < 500:
+            return _no_broker(answer)
+        return ProblemError(
+            Problem(
+                title=answer.reason_phrase or "error",
+                status=answer.status_code,
+                detail=f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.reason_phrase}",
+                code=codes.get(answer.status_code, ErrorCode.INTERNAL),
+            )
         )

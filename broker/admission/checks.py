@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import stat
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from broker import wishes
 from broker.admission.admitted import Admitted
 from broker.protocol.api import Finding, SubmitRequest
+from broker.protocol.document import shorten
 from broker.protocol.findings import Findings, near
 from broker.protocol.job import CommandWork, JobSpec
 from broker.protocol.text import harmless
@@ -48,11 +51,18 @@ class Checks:
                 findings.error(f"resources.labels.{name}", f"no node has the label {name}={value}", self._labels(name))
         if (refused := wishes.refusal(spec.resources, self._settings.nodes)) is not None:
             findings.error(*refused)
-        if isinstance(spec.work, CommandWork) and spec.resources.image is None:  # else it is the image's program
-            asked = (spec.work.argv[0], spec.work.cwd, spec.work.env.get("PATH"))
-            if (wrong := self._unstartable(asked)) is not None:
-                findings.error(wrong.where, wrong.message, wrong.hint)
+        if isinstance(spec.work, CommandWork):
+            self._command(spec.work, spec.resources.image, findings)
         return Admitted(None if findings.failed else spec.model_copy(update=changes), findings.all())
+
+    def _command(self, work: CommandWork, image: str | None, findings: Findings) -> None:
+        impossible = list(unpassable(work))
+        for wrong in impossible:
+            findings.error(wrong.where, wrong.message, wrong.hint)
+        if impossible or image is not None:  # then it is the image's program
+            return
+        if (wrong := self._unstartable((work.argv[0], work.cwd, work.env.get("PATH")))) is not None:
+            findings.error(wrong.where, wrong.message, wrong.hint)
 
     def _labels(self, name: str) -> str:
         """What nodes have instead."""
@@ -90,22 +100,45 @@ def default_name(spec: JobSpec) -> str:
     return name if len(name) <= 60 else f"{name[:59]}…"
 
 
+def unpassable(work: CommandWork) -> Iterator[Finding]:
+    """What no system can hand to a program (execve: texts that end at a NUL, variables that are `NAME=value`)."""
+    texts = {f"argv.{number}": word for number, word in enumerate(work.argv)} | {"cwd": work.cwd or ""}
+    for name, value in work.env.items():
+        where = f"env.{name}"
+        if not name or "=" in name or "\0" in name:
+            yield Finding(where=where, message=f"{shorten(name)!r} is no name of a variable", hint="as in `SEED: 3`")
+        texts[where] = value
+    for where, text in texts.items():
+        if "\0" in text:
+            yield Finding(where=where, message="the text holds a NUL character", hint="leave it out")
+
+
 def unstartable(program: str, cwd: str | None, path: str | None) -> Finding | None:
     """Why a command could not start on this machine; None where it could. `path`: its own PATH, where it has one."""
-    if cwd is not None and not Path(cwd).is_dir():
-        return Finding(where="cwd", message=f"no folder {cwd} is here", hint="the command is to run in it")
+    if cwd is not None and (why := _absent(Path(cwd), "folder", stat.S_ISDIR)):
+        return Finding(where="cwd", message=why, hint="the command is to run in it")
     if "/" not in program:
         if shutil.which(program, path=path):
             return None
         hint = "is it installed? else write its whole path"
-        return Finding(where="argv", message=f"no program `{program}` is found in the PATH", hint=hint)
+        return Finding(where="argv", message=f"no program `{shorten(program)}` is found in the PATH", hint=hint)
     if not Path(program).is_absolute() and cwd is None:
         message = f"`{program}` is a relative path, and nothing says relative to what"
         return Finding(where="argv", message=message, hint="write it whole, or give `cwd`")
     file = Path(cwd or "/", program)
-    if not file.is_file():
-        return Finding(where="argv", message=f"no file {file} is here", hint="write the program's whole path")
+    if why := _absent(file, "file", stat.S_ISREG):
+        return Finding(where="argv", message=why, hint="write the program's whole path")
     if not os.access(file, os.X_OK):
         hint = "chmod +x it, or run it by its interpreter"
         return Finding(where="argv", message=f"{file} is not executable", hint=hint)
     return None
+
+
+def _absent(path: Path, what: str, fits: Callable[[int], bool]) -> str:
+    """Why it is not there; '' where it is."""
+    try:
+        return "" if fits(path.stat().st_mode) else f"no {what} {path} is here"
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no {what} {shorten(str(path), 200)} is here"
+    except OSError as error:  # a name that is too long, a folder that we may not enter, links in a circle
+        return f"{shorten(str(path), 200)} cannot be looked at: {error.strerror}"

@@ -9,6 +9,7 @@ from broker.admission.checks import Checks, default_name
 from broker.errors import BadInput
 from broker.protocol import document, legacy
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
+from broker.protocol.document import shorten
 from broker.protocol.findings import Findings
 from broker.protocol.job import CommandWork, JobSpec, TrainWork
 from broker.settings import Settings
@@ -80,7 +81,11 @@ def _outside(work: TrainWork, settings: Settings) -> list[Finding]:
     roots = [root.expanduser().resolve() for root in settings.allowed_roots]
     findings = Findings()
     for where, path in preflight.folders(work).items() if roots else ():
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
+            findings.error(where, f"{shorten(str(path), 200)} cannot be followed: {shorten(str(error), 200)}")
+            continue
         if not any(real.is_relative_to(root) for root in roots):
             hint = f"allowed are {', '.join(map(str, roots))} (setting allowed_roots)"
             findings.error(where, f"{path} lies outside the allowed folders", hint)

@@ -73,6 +73,12 @@ async def jobs(
     return answer(page)
 
 
+@router.get("/jobs:find")
+async def find(request: Request, ref: Annotated[str, Query(max_length=1000)]) -> Response:
+    """By its number, name or task id, whatever characters are in it: in a path, some would mean something else."""
+    return await show(request, ref)
+
+
 @router.get("/jobs/{ref}")
 async def show(request: Request, ref: str) -> Response:
     broker = services(request)

@@ -80,7 +80,7 @@ async def stop(request: Request, task_id: Text, user_code: Text = "") -> Respons
     return _said(await services(request).control.stop(number, by=_by(request, user_code)))
 
 
-@router.get("/status/{task_id}")
+@router.get("/status/{task_id:path}")
 async def status(request: Request, task_id: str) -> Response:
     broker = services(request)
     return _said(broker.seen(await broker.ledger.job(await job_id(request, task_id))))

@@ -65,7 +65,7 @@ def read_text(path: str | Path, most: int = MOST_BYTES) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no regular file")
         if status.st_size > most:
-            raise ValueError(f"has {status.st_size / 1024 / 1024:,.0f} MiB, too many for a text file")
+            raise ValueError(f"has {status.st_size // 1024:,} KiB, at most {most // 1024:,} are read of a text file")
         return file.read(most).decode("utf-8-sig")
 
 

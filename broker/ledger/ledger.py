@@ -146,6 +146,10 @@ class Ledger:
         """With spec. Raises NotFound."""
         return await self._readers.run(reads.job, job_id)
 
+    async def answered(self, key: str, body_hash: str) -> list[int] | None:
+        """The jobs that were submitted with this Idempotency-Key; None where it is new. Raises IdempotencyConflict."""
+        return await self._readers.run(submission.answered, key, body_hash)
+
     async def find(self, ref: str) -> int:
         """A job's id from what a person or program calls it: a number, a task_id, or a name; of several with the same
         name the only one that has not ended. Raises NotFound, or Conflict naming the candidates."""

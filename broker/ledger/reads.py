@@ -73,7 +73,7 @@ def find(db: sqlite3.Connection, ref: str) -> int:
         row: tuple[int] | None = db.execute("SELECT id FROM jobs WHERE id = ?", (int(number),)).fetchone()
         if row is not None:
             return row[0]
-    for column in ("task_id = ?", "name = ? COLLATE BINARY", "name = ?"):
+    for column, what in (("task_id = ?", "task id"), ("name = ? COLLATE BINARY", "name"), ("name = ?", "name")):
         rows: list[tuple[int, str]] = db.execute(
             f"SELECT id, state FROM jobs WHERE {column} ORDER BY id DESC LIMIT {_CANDIDATES + 1}", (text,)
         ).fetchall()
@@ -83,7 +83,7 @@ def find(db: sqlite3.Connection, ref: str) -> int:
         if rows:
             names = ", ".join(f"{job_id} ({state})" for job_id, state in rows[:_CANDIDATES])
             more = " and more" if len(rows) > _CANDIDATES else ""
-            raise Conflict(f"{text!r} is the name of several jobs: {names}{more}; use a job's number")
+            raise Conflict(f"{text!r} is the {what} of several jobs: {names}{more}; use a job's number")
     raise NotFound(f"there is no job {text!r}: neither a number, nor a name, nor a task_id")
 
 

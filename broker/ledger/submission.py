@@ -1,5 +1,6 @@
 """New jobs: their rows, `submit` events and outbox entries, and the keys that make a repeated submission harmless."""
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +65,14 @@ class Batch:
 def submit(tx: Transaction, batch: Batch) -> list[Submitted]:
     """All or none. Raises IdempotencyConflict."""
     key, body_hash = batch.key, batch.body_hash
-    if key is not None and (seen := _seen(tx, key, body_hash)) is not None:
+    if key is not None and (seen := answered(tx.db, key, body_hash)) is not None:
         return [Submitted(job_id, fresh=False) for job_id in seen]
     first_id, first_seq = tx.job_id + 1, tx.seq + 1
     answers: list[Submitted] = []
     fresh: list[Encoded] = []
     for job in batch.jobs:
         if job.key is not None:
-            if (seen := _seen(tx, job.key, job.body_hash)) is not None:
+            if (seen := answered(tx.db, job.key, job.body_hash)) is not None:
                 answers.append(Submitted(seen[0], fresh=False))
                 continue
             _remember(tx, job.key, job.body_hash, [first_id + len(fresh)])
@@ -119,8 +120,9 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
     tx.seq += len(jobs)
 
 
-def _seen(tx: Transaction, key: str, body_hash: str) -> list[int] | None:
-    row = tx.db.execute("SELECT body_hash, job_ids FROM idempotency WHERE key = ?", (key,)).fetchone()
+def answered(db: sqlite3.Connection, key: str, body_hash: str) -> list[int] | None:
+    """The jobs that were made with this key; None where it is new. Raises IdempotencyConflict."""
+    row = db.execute("SELECT body_hash, job_ids FROM idempotency WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
     job_ids: list[int] = orjson.loads(row[1])

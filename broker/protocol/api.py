@@ -7,6 +7,7 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     POST   /jobs:validate            SubmitRequest -> Validation     200 (also when invalid: problems inside)
     GET    /jobs                     ?filter=&sort=&limit=&cursor= -> JobPage
     GET    /jobs/{id}                -> Job (with spec)
+    GET    /jobs:find                ?ref= -> Job (with spec)        by number, name or task id, whatever is in it
     PATCH  /jobs/{id}                SubmitRequest -> Job            edit while held or queued
     DELETE /jobs/{id}                                                204; ?files=true removes its directory too
     POST   /jobs/{id}/stop|kill|resume|rerun|hold|release|preempt|resolve|priority|move

@@ -57,10 +57,19 @@ _KEYED = re.compile(r"([A-Za-z_]\w*):(.*)", re.DOTALL)
 _COMPARED = re.compile(r"([A-Za-z_][\w/().-]*?)(>=|<=|>|<|=)(.*)", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?%?")
-_REPEATED_GROUP = re.compile(r"(?<!\\)\)\s*[*+{]|\\[1-9]|\(\?P?[=<]")
-_UNBOUNDED = re.compile(r"(?<!\\)(?:[*+]|\{\d+,\})")
+_UNCOUNTABLE = re.compile(
+    r"\\[1-9]|\(\?P?[=<]|\(\?[a-z]*x"
+)  # what refers to groups or looks around; spaces in patterns
+_PIECE = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]"  # an escape, a set: nothing in them repeats
+    r"|\((?:\?[:!>])?|\)|\|"
+    r"|(?:[*+?]|\{(?P<least>\d*)(?P<comma>,?)(?P<most>\d*)\})[?+]?",
+    re.DOTALL,
+)
 _MAX_PATTERN = 200  # characters
-_MAX_UNBOUNDED = 3
+_MOST_WAYS = 10_000  # of matching a pattern at one place; each costs some nanoseconds, for each job that is looked at
+_MANY_WAYS = 100  # what an unbounded repetition counts for
+_SEARCHED = 400  # characters of each field: what a pattern may cost grows with their third power
 
 
 class FilterError(ValueError):
@@ -91,8 +100,8 @@ def metric_key(name: str) -> str:
 
 
 def pattern_found(pattern: "re.Pattern[str]", *fields: str | None) -> bool:
-    """`fields`: name, model, user, data, task_id."""
-    return pattern.search("\n".join(field or "" for field in fields)) is not None
+    """`fields`: name, model, user, data, task_id; the beginning of each."""
+    return any(field and pattern.search(field, 0, _SEARCHED) for field in fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,14 +292,50 @@ def _pattern(text: str, at: int) -> "re.Pattern[str]":
     source = text[1:-1] if len(text) > 1 and text.startswith('"') and text.endswith('"') else text
     if not source:
         raise FilterError("a pattern is missing after !", at)
-    if len(source) > _MAX_PATTERN or _REPEATED_GROUP.search(source) or len(_UNBOUNDED.findall(source)) > _MAX_UNBOUNDED:
-        raise FilterError("this pattern could take too long", at, "no repeated groups, at most three * or +")
+    if len(source) > _MAX_PATTERN or _UNCOUNTABLE.search(source) or _ways(source) > _MOST_WAYS:
+        hint = "no repeated groups, at most two * or +, few ? and |"
+        raise FilterError("this pattern could take too long", at, hint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what `[[` may come to mean
             return re.compile(source, re.IGNORECASE)
     except re.error as error:
         raise FilterError(f"not a pattern: {error.msg}", at + (error.pos or 0)) from None
+
+
+def _ways(source: str) -> int:
+    """At most so many ways of matching at one place would be tried; more than _MOST_WAYS where a group repeats."""
+    ways, others, depth, group_end = 1, 0, 0, -1
+    for piece in _PIECE.finditer(source):
+        match piece.group()[0]:
+            case "(":
+                depth += 1
+            case ")":
+                depth, group_end = depth - 1, piece.end()
+            case "|" if depth == 0:
+                ways, others = 1, others + ways
+            case "|":
+                ways *= 2
+            case "*" | "+" | "?" | "{":
+                choices, most = _repetition(piece)
+                if most > 1 and piece.start() == group_end:
+                    return _MOST_WAYS + 1
+                ways *= choices
+            case _:
+                pass
+    return others + ways
+
+
+def _repetition(piece: "re.Match[str]") -> tuple[int, int]:
+    """How many lengths it may have, and how often it repeats at most."""
+    if piece.group()[0] == "?":
+        return 2, 1
+    least, comma, most = piece["least"], piece["comma"], piece["most"]
+    if not comma and least is not None:  # {3}; {} is no repetition
+        return 1, int(least or 0)
+    if not most:
+        return _MANY_WAYS, _MANY_WAYS
+    return min(max(1, int(most) - int(least or 0) + 1), _MANY_WAYS), int(most)
 
 
 def _op(text: str) -> Op:

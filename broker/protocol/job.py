@@ -27,6 +27,7 @@ LOG_NAME = "output.log"  # in an attempt's directory: what it said
 TIMES_NAME = "output.times"  # when which part of that was read, "<offset> <milliseconds since 1970>" a line
 
 MAX_BACKOFF_S = 600.0  # longest that an interrupted job waits
+MOST_WORDS = 4096  # of a command
 
 
 Family = Literal["yolo", "rtdetr"]
@@ -76,7 +77,7 @@ class CommandWork(Strict):
     """Any program: `wyolo run -- python prep.py`."""
 
     kind: Literal["command"] = "command"
-    argv: list[str] = Field(min_length=1, max_length=4096)
+    argv: list[str] = Field(min_length=1, max_length=MOST_WORDS)
     cwd: str | None = None
     env: dict[str, str] = Field(default_factory=dict[str, str])
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from broker.protocol.api import Finding
 from broker.protocol.devices import one_gpu, resources
 from broker.protocol.findings import Findings, is_list, is_section, is_whole, near
-from broker.protocol.job import CommandWork, JobSpec, TrainWork
+from broker.protocol.job import MOST_WORDS, CommandWork, JobSpec, TrainWork
 from broker.protocol.sources import STOCK_MODELS, Paths, is_stock_data, read_model
 from broker.protocol.states import Priority
 from broker.protocol.train_keys import check_args
@@ -189,6 +189,9 @@ def _argv(where: str, value: Any, findings: Findings) -> list[str]:
         return []
     if not words or not words[0]:
         findings.error(where, "no program is named", "for example `command: python prep.py`")
+        return []
+    if len(words) > MOST_WORDS:
+        findings.error(where, f"has {len(words):,} words, at most {MOST_WORDS:,} can be", "put them into a script")
         return []
     return words
 

@@ -36,6 +36,14 @@ async def test_jobs_lists_filters_sorts_and_cuts(wyolo: Wyolo, broker: Client) -
     assert "no job fits" in (await wyolo("jobs", "--filter", "name:nothing")).err
 
 
+async def test_a_job_is_found_by_a_name_or_task_id_with_any_characters_in_it(wyolo: Wyolo, broker: Client) -> None:
+    job = await broker.submit("true", hold=True, name="fruit/v2?#%2F", task_id="lab/7/logs")
+    for ref in ("fruit/v2?#%2F", "lab/7/logs", str(job.id)):
+        assert (await wyolo("show", ref, "--json")).job.id == job.id
+    for ref in ("", "..", "fruit/v3"):
+        assert f"there is no job {ref!r}" in (await wyolo("show", ref, expect=2)).err
+
+
 async def test_jobs_watch_needs_a_terminal_or_tells_programs_each_event(wyolo: Wyolo, broker: Client) -> None:
     assert "--watch --json" in (await wyolo("jobs", "--watch", expect=2)).err
     async with wyolo.started("jobs", "--watch", "--json") as watching:

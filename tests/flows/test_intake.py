@@ -1,5 +1,7 @@
 """training_queue: what other programs put into Redis becomes a job once, or goes to the dead with the reason."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,6 +101,51 @@ async def test_a_message_of_no_use_goes_to_the_dead_with_the_reason(shared_daemo
     for _, said in bad:
         assert any(said in reason for reason in reasons), (said, reasons)
     assert await broker.jobs("state:waiting,active") == []
+
+
+async def test_no_message_keeps_those_behind_it_from_being_read(daemon: Daemon, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    bad = [
+        ({"config": f"command: {'word ' * 5000}\n"}, "5,000 words"),
+        ({"config_path": "/tmp/a\0b"}, "null byte"),
+        ({"json": json.dumps({"config": "name: \ud800\ncommand: 'true'\n"})}, "`config` is not Unicode"),
+        ({"json": json.dumps({"config_path": "/tmp/\udcff.yaml"})}, "`config_path` is not Unicode"),
+        ({"config_path": str(tmp_path / "pipe")}, "no regular file"),
+        ({"config_path": "/" + "x" * 300}, "cannot be read"),
+    ]
+    daemon.start()
+    async with Sender(daemon) as other, daemon.client() as broker:
+        for fields, _ in bad:
+            await other.send(**fields)
+        await other.send(config="name: behind\ncommand: 'true'\n")
+        await broker.reaches(await job_named(broker, "behind"))
+        reasons = await other.dead()
+        assert await other.waiting() == 0
+    assert len(reasons) == len(bad)
+    for _, said in bad:
+        assert any(said in reason for reason in reasons), (said, reasons)
+    assert daemon.stop() == 0
+
+
+async def test_a_message_read_again_after_a_crash_is_done_with_though_its_file_is_gone(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("name: once\ncommand: 'true'\n")
+    daemon.start({"WYOLO_CRASH_AT": "after-submit-commit"})
+    async with Sender(daemon) as other:
+        await other.send(config_path=str(file))
+        daemon.ended()
+        file.unlink()
+        daemon.start()
+        async with daemon.client() as broker:
+
+            async def taken() -> bool:
+                return await other.waiting() == 0
+
+            await until_awaited(taken, what="the message is gone")
+            assert await other.dead() == []
+            assert [job.name for job in await broker.jobs()] == ["once"]
 
 
 async def test_what_was_sent_while_the_broker_was_away_is_taken_once(daemon: Daemon) -> None:

@@ -153,12 +153,40 @@ async def test_a_program_that_appears_is_found_at_once(admission: Make, tmp_path
         ("bin/true", "/", None, None),
         ("true", "/nowhere", None, "no folder"),
         ("/etc", None, None, "no file"),
+        ("/" + "a" * 300, None, None, "cannot be looked at: File name too long"),
+        ("./" + "a" * 300, "/", None, "cannot be looked at: File name too long"),
+        ("a" * 300, None, None, "no program"),
+        ("true", "/" + "a" * 300, None, "cannot be looked at: File name too long"),
     ],
 )
 def test_why_a_command_could_not_start(program: str, cwd: str | None, path: str | None, said: str | None) -> None:
     found = unstartable(program, cwd, path)
     assert (found is None) == (said is None)
     assert said is None or (found is not None and said in found.message)
+
+
+@pytest.mark.parametrize(
+    ("work", "where"),
+    [
+        ({"argv": ["true", "a\0b"]}, "argv.1"),
+        ({"argv": ["true"], "cwd": "/tmp\0"}, "cwd"),
+        ({"argv": ["true"], "env": {"A=B": "1"}}, "env.A=B"),
+        ({"argv": ["true"], "env": {"": "1"}}, "env."),
+        ({"argv": ["true"], "env": {"A": "\0"}}, "env.A"),
+    ],
+)
+async def test_what_no_program_can_be_handed_is_refused(admission: Make, work: dict[str, Any], where: str) -> None:
+    admitted = await admission().read(SubmitRequest(spec=JobSpec(work=CommandWork.model_validate(work))))
+    assert [finding.where for finding in admitted.findings] == [where]
+
+
+async def test_paths_that_cannot_be_followed_are_refused_and_named(admission: Make, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for data in ("/" + "a" * 300, str(tmp_path / "circle"), str(tmp_path / "circle" / "data.yaml")):
+        config = f"model: yolov8n.pt\ntrain: {{data: {data}}}\n"
+        refused = await admission(allowed_roots=[tmp_path]).read(SubmitRequest(config=config))
+        assert refused.spec is None
+        assert [finding.where for finding in refused.findings] == ["train.data"]
 
 
 @pytest.mark.parametrize(

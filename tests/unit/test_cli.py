@@ -174,7 +174,15 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(content: bytes | Non
         ["submit", "/nonexistent.yaml"],
         ["submit", "a.yaml", "b.yaml", "--name", "one"],
         ["jobs", "--columns", "colour"],
+        ["run", "--name", "x" * 300, "--", "true"],
+        ["run", "--task-id", "x" * 300, "--", "true"],
+        ["run", "--cwd", "/" + "x" * 300, "--", "true"],
+        ["run", "--cpus", "1e9", "--", "true"],
+        ["run", "--", *["true"] * 5000],
+        ["logs", "9", "--since", "99999999999999d"],
+        ["show", "\udce6"],
     ],
+    ids=lambda words: " ".join(words)[:40].encode("ascii", "replace").decode(),
 )
 def test_bad_input_exits_2_with_a_line_and_a_problem_for_programs(arguments: list[str]) -> None:
     people = wyolo(*arguments)
@@ -184,7 +192,11 @@ def test_bad_input_exits_2_with_a_line_and_a_problem_for_programs(arguments: lis
     at = arguments.index("--") if "--" in arguments else len(arguments)
     programs = wyolo(*arguments[:at], "--json", *arguments[at:])
     assert (programs.returncode, programs.stderr) == (2, b"")
-    assert Problem.model_validate_json(programs.stdout).code == "bad_request"
+    problem = Problem.model_validate_json(programs.stdout)
+    assert problem.code == "bad_request"
+    hints = [finding.hint for finding in problem.findings]
+    assert all(hint in people.stderr.decode() for hint in hints), "what to do is said to programs too"
+    assert any(hints) == ("→".encode() in people.stderr)
 
 
 @pytest.mark.parametrize("verb", [["jobs"], ["nodes"], ["show", "1"], ["wait", "1"], ["events"], ["broker", "status"]])
@@ -194,7 +206,35 @@ def test_without_a_broker_a_verb_exits_3_and_says_how_to_start_one(verb: list[st
     assert b"wyolo broker start" in people.stderr
     programs = wyolo(*verb, "--json")
     assert programs.returncode == 3
-    assert Problem.model_validate_json(programs.stdout).code == "broker_out"
+    problem = Problem.model_validate_json(programs.stdout)
+    assert problem.code == "broker_out" and "wyolo broker start" in problem.findings[0].hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:99999", "http://[::1", "ftp://here", "here", "http://", f"http://{'a' * 70}.com"],
+)
+def test_what_is_no_address_of_a_broker_is_called_so(url: str) -> None:
+    done = wyolo("jobs", "--url", url)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert f"{url} is no address of a broker" in done.stderr.decode()
+
+
+def test_an_answer_that_cannot_be_written_is_told_apart_from_a_failed_job() -> None:
+    """With --json the error itself goes to standard output."""
+    command = [sys.executable, "-P", "-m", "wyolo_tui", "jobs", "--json"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=-1, env=surroundings(None), timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith(b"error: the answer cannot be written (No space left on device)")
+    assert b"Traceback" not in done.stderr
+
+
+def test_without_standard_output_nothing_is_begun() -> None:
+    command = ["sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-P", "-m", "wyolo_tui", "jobs"]
+    done = subprocess.run(command, capture_output=True, env=surroundings(None), timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: standard output is closed")
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:

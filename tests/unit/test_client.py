@@ -84,12 +84,33 @@ async def test_a_stranger_on_the_port_is_not_taken_for_a_broker(body: str) -> No
             await broker.nodes()
 
 
-async def test_an_error_page_of_a_stranger_is_a_problem_with_its_status() -> None:
+async def test_an_error_page_of_a_stranger_is_no_word_of_the_broker() -> None:
     async with Scripted(answer("<h1>no</h1>", "404 Not Found")) as server, BrokerClient(server.url) as broker:
-        with pytest.raises(ProblemError) as caught:
+        with pytest.raises(BrokerOut, match="does not speak as a wyolo broker"):
             await broker.job("fruit salad/7")
-        assert caught.value.problem.code is ErrorCode.NOT_FOUND
-    assert server.requests[0].startswith("GET /api/v1/jobs/fruit%20salad%2F7 ")
+    assert server.requests[0].startswith("GET /api/v1/jobs:find?ref=fruit+salad%2F7 ")
+
+
+async def test_an_error_page_of_who_stands_before_the_broker_is_a_problem_with_its_status() -> None:
+    async with Scripted(answer("<h1>who?</h1>", "401 Unauthorized")) as server, BrokerClient(server.url) as broker:
+        with pytest.raises(ProblemError) as caught:
+            await broker.jobs()
+    assert caught.value.problem.code is ErrorCode.UNAUTHORISED
+
+
+async def test_a_key_is_sent_as_it_is_whatever_it_is() -> None:
+    async with Scripted(answer(HEALTH.model_dump_json())) as server, BrokerClient(server.url, "日本") as broker:
+        await broker.health()
+    assert "Authorization: Bearer 日本" in server.requests[0]
+
+
+async def test_what_the_broker_would_refuse_is_not_sent() -> None:
+    async with Scripted() as server, BrokerClient(server.url) as broker:
+        for asked, where in ((broker.resume(7, 10**20), "epochs"), (broker.stop(7, float("inf")), "grace_s")):
+            with pytest.raises(ProblemError) as caught:
+                await asked
+            assert [finding.where for finding in caught.value.problem.findings] == [where]
+    assert server.requests == []
 
 
 async def test_a_copied_file_is_whole_or_absent(tmp_path: Path) -> None:

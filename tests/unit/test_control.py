@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.admission import checks
 from broker.admission.admission import Admission
 from broker.control import Control
 from broker.errors import BadInput, Conflict, IdempotencyConflict, NotFound
@@ -256,6 +257,29 @@ async def test_submitting_wakes_the_scheduler_once_for_each_new_job(given: Setti
     assert (job.id, fresh, repeated, given.heard.woken) == (again.id, True, False, 1)
     with pytest.raises(IdempotencyConflict):
         await given.control.submit(SubmitRequest(spec=COMMAND, name="other"), key="k")
+
+
+async def test_what_is_sent_again_has_the_same_answer_though_the_world_has_changed(
+    given: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "TRUSTED_S", 0.0)
+    program = tmp_path / "run"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    request = SubmitRequest(spec=JobSpec(work=CommandWork(argv=[str(program)])))
+    job, _ = await given.control.submit(request, key="one")
+    ids = await given.control.submit_many([request, request], key="many")
+    again = await given.control.rerun(job.id, key="again")
+    program.unlink()
+    assert ((await given.control.submit(request, key="one"))[0].id, job.spec) == (job.id, job.spec)
+    assert await given.control.submit_many([request, request], key="many") == ids
+    assert (await given.control.rerun(job.id, key="again")).id == again.id
+    other = request.model_copy(update={"name": "other"})
+    for asked in (given.control.submit(other, key="one"), given.control.submit_many([other], key="many")):
+        with pytest.raises(IdempotencyConflict):
+            await asked
+    with pytest.raises(BadInput):
+        await given.control.submit(request, key="new")
 
 
 async def test_a_batch_with_a_key_is_one_submission(given: Setting) -> None:

@@ -245,6 +245,7 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
         ("model: yolov8n.pt\ntrain: {data: 3}", "train.data", "a name or a path", ""),
         ("command: python 'x", "command", "never closed", ""),
         ("command: []", "command", "no program", ""),
+        (f"command: {'a ' * 5000}", "command", "5,000 words, at most 4,096", "script"),
         ("command: {a: 1}", "command", "a line such as", ""),
         ("command: ls\nargv: [ls]", "argv", "`command` is there too", ""),
         ("command: ls\ntrain: {epochs: 3}", "train", "belongs to a training", "two files"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from wyolo_tui.cli.session import BadUse, Exit, Session
-from wyolo_tui.cli.verb import DataDir, Url
+from wyolo_tui.cli.verb import DataDir, Url, written
 
 VERBS = {
     "Make": ("submit", "run", "rerun", "edit"),
@@ -92,14 +92,25 @@ def cockpit(
 def main(arguments: list[str]) -> int:
     """Runs the verb and returns its exit code; what was typed wrongly is told as every other error is."""
     verb = arguments[0] if arguments and arguments[0] in PANELS else ""
-    app = build([verb] if verb else PANELS)
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    session = Session(json="--json" in ours)
     try:
-        return app(arguments, prog_name="wyolo", standalone_mode=False) or 0
+        _check_text(arguments)
+        return build([verb] if verb else PANELS)(arguments, prog_name="wyolo", standalone_mode=False) or 0
     except _USAGE_ERROR as error:
-        ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
         said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-        return Session(json="--json" in ours).report(
-            BadUse(said, f"how it is used: wyolo {verb} --help".replace("  ", " "))
-        )
+        wrong = BadUse(said, f"how it is used: wyolo {verb} --help".replace("  ", " "))
+    except BadUse as error:
+        wrong = error
     except typer.Abort:
         return Exit.INTERRUPTED
+    return written(session, lambda: session.report(wrong))
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raises BadUse for bytes that are no text where we are: neither the broker nor its answers could carry them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise BadUse(f"{argument!a} is no text in UTF-8", "if it is, say so: LC_ALL=C.UTF-8") from None

@@ -40,6 +40,9 @@ async def open_cockpit(
     try:
         where = discovery.find(url, data_dir)
     except BrokerOut as error:
+        if discovery.named(url):
+            print(f"error: {error}\n→ {error.remedy}", file=sys.stderr)
+            return BROKER_OUT
         print(f"{error}: starting one in the background", file=sys.stderr)
         try:
             where, _ = await discovery.start(data_dir)

@@ -73,10 +73,12 @@ async def command(
 def moment(text: str, now: datetime) -> datetime:
     """'10m' ago, or an ISO 8601 time, which is local where it has no zone. Raises BadUse."""
     match = AGO.fullmatch(text)
-    if match:
-        return now - timedelta(seconds=float(match[1]) * UNITS[match[2]])
     try:
+        if match:
+            return now - timedelta(seconds=float(match[1]) * UNITS[match[2]])
         return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise BadUse(f"--since {text}: further back than time goes", "leave it out: the whole log") from None
     except ValueError:
         raise BadUse(f"--since {text}: no time", "as in 10m, 2h, 1d or 2025-01-31T12:30") from None
 

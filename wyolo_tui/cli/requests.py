@@ -10,6 +10,7 @@ import typer
 from broker.protocol.api import SubmitRequest
 from broker.protocol.states import Priority
 from wyolo_tui.cli.session import BadUse
+from wyolo_tui.wire import asked
 
 MOST_BYTES = 262_144
 FROM_STDIN = "-"
@@ -52,9 +53,10 @@ def from_file(
     network: str | None = None,
     labels: Sequence[str] | None = None,
 ) -> SubmitRequest:
-    """`file` may be - for standard input. Raises BadUse."""
+    """`file` may be - for standard input. Raises BadUse, ProblemError."""
     extras = {f"extras.{key}": value for key, value in (("image", image), ("network", network)) if value}
-    return SubmitRequest(
+    return asked(
+        SubmitRequest,
         config=_text(file),
         base_dir=str(Path.cwd() if file == FROM_STDIN else Path(file).absolute().parent),
         set=assignments(set or ()) | extras | _label_keys(labels or ()),

@@ -3,10 +3,9 @@
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources
@@ -17,6 +16,7 @@ from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Net
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
 from wyolo_tui.cli.verb import verb
+from wyolo_tui.wire import asked
 
 
 @verb
@@ -48,14 +48,16 @@ async def command(
 ) -> Exit:
     """Queue a command: wyolo run -- python prep.py. It gets this directory and this PATH, but in an --image."""
     here = image is None  # an image has its own folders and programs
-    folder = _folder(cwd or Path.cwd()) if here or cwd is not None else None
-    spec = JobSpec(
-        work=CommandWork(argv=argv, cwd=folder, env=_environment(env or [], here)),
+    folder = _folder(cwd) if here or cwd is not None else None
+    spec = asked(
+        JobSpec,
+        work=asked(CommandWork, argv=argv, cwd=folder, env=_environment(env or [], here)),
         name=name or "",
         user=getpass.getuser(),
         task_id=task_id,
         priority=Priority(priority or "normal"),
-        resources=_resources(
+        resources=asked(
+            Resources,
             cpus=cpus,
             gpu=GpuRequest(count=gpus),
             node=node,
@@ -75,19 +77,15 @@ async def command(
     return Exit.OK
 
 
-def _folder(folder: Path) -> str:
-    """Raises BadUse."""
-    if not folder.is_dir():
-        raise BadUse(f"there is no folder {folder.absolute()}")
-    return str(folder.absolute())
-
-
-def _resources(**wanted: Any) -> Resources:
+def _folder(given: Path | None) -> str:
+    """It, or this one, whole. Raises BadUse."""
     try:
-        return Resources(**wanted)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        raise BadUse(f"--{wrong['loc'][0]} {wrong['input']}: no such name can be", "see wyolo run --help") from None
+        folder = (given or Path.cwd()).absolute()
+        if not folder.is_dir():
+            raise BadUse(f"there is no folder {folder}")
+    except OSError as error:  # a name that is too long; this one has been removed
+        raise BadUse(f"{given or 'this folder'} cannot be used ({error.strerror})", "another one: --cwd DIR") from error
+    return str(folder)
 
 
 def _environment(given: list[str], path: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ Results on stdout are for programs as much as for people; with --json they are t
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -58,8 +59,9 @@ class Session:
         print(harmless(text), flush=True)
 
     def note(self, text: str) -> None:
-        """A line for the person, not for the program that reads the result."""
-        print(harmless(text), file=sys.stderr, flush=True)
+        """A line for the person, not for the program that reads the result. Where none can be written, it goes on."""
+        with suppress(OSError):
+            print(harmless(text), file=sys.stderr, flush=True)
 
     def emit(self, *models: "BaseModel") -> None:
         """Each as a line of JSON, in ASCII: whatever is in it, it is safe to look at."""
@@ -128,9 +130,11 @@ def as_problem(error: Unanswered | BadUse) -> Problem:
     """Also of what no broker said."""
     if isinstance(error, ProblemError):
         return error.problem
+    title, status, code = "broker out of reach", 503, ErrorCode.BROKER_OUT
     if isinstance(error, BadUse):
-        return Problem(title="bad request", status=400, detail=str(error), code=ErrorCode.BAD_REQUEST)
-    return Problem(title="broker out of reach", status=503, detail=str(error), code=ErrorCode.BROKER_OUT)
+        title, status, code = "bad request", 400, ErrorCode.BAD_REQUEST
+    findings = [Finding(message=str(error), hint=remedy(error))]
+    return Problem(title=title, status=status, detail=str(error), code=code, findings=findings)
 
 
 def remedy(error: Unanswered | BadUse) -> str:

@@ -1,6 +1,7 @@
 """From an async function to a command: the options that every verb has, and its errors as exit codes."""
 
 import asyncio
+import errno
 import functools
 import inspect
 import os
@@ -33,6 +34,8 @@ _PLACE = [
 ]
 
 
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})  # where no file is named
+
 Verb = Callable[..., Coroutine[Any, Any, Exit | int | None]]
 
 
@@ -64,6 +67,10 @@ def _command(function: Verb, common: list[inspect.Parameter]) -> Callable[..., N
 
 def run(session: Session, work: Coroutine[Any, Any, Exit | int | None]) -> int:
     """The exit code of it; what went wrong has been said."""
+    return written(session, lambda: _run(session, work))
+
+
+def _run(session: Session, work: Coroutine[Any, Any, Exit | int | None]) -> int:
     try:
         return asyncio.run(work) or Exit.OK
     except (Unanswered, BadUse) as error:
@@ -73,6 +80,22 @@ def run(session: Session, work: Coroutine[Any, Any, Exit | int | None]) -> int:
         if session.on_interrupt:
             session.note(session.on_interrupt)
         return Exit.INTERRUPTED
+
+
+def written(session: Session, work: Callable[[], int]) -> int:
+    """The exit code of what writes to standard output, also where nothing can be written there."""
+    try:
+        return work()
     except BrokenPipeError:  # whoever read the result has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_the_rest()
         return Exit.OK
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _drop_the_rest()
+        session.note(f"error: the answer cannot be written ({error.strerror}); what was asked may have been done")
+        return Exit.BROKER_OUT
+
+
+def _drop_the_rest() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
