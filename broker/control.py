@@ -58,6 +58,7 @@ class Control:
         self._jobs_dir = jobs_dir
         self._forecast = forecast
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._edits: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     # --- making ---
 
@@ -129,18 +130,28 @@ class Control:
         return made
 
     async def edit(self, job_id: int, request: SubmitRequest, by: str = "") -> Job:
-        """Change a waiting job: the request says only what changes. Raises BadInput, Conflict."""
-        base = _spec(await self._ledger.job(job_id))
-        admitted = await self._admission.read(request, base)
-        spec = admitted.required()
+        """Change a waiting job: the request says only what changes. Raises BadInput, Conflict.
 
-        def decide(job: Job) -> Change:
-            if job.state not in WAITING:
-                raise _unfit(job, "edited", "only a job that waits can be: rerun it with other values instead")
-            to = JobState.HELD if request.hold and job.state is JobState.QUEUED else None
-            return Change(job_id, "edit", to=to, by=by, spec=spec, priority=spec.priority)
+        One edit of a job after another, each from what the one before left. Its data set may take long to look through,
+        and meanwhile other verbs are not kept waiting.
+        """
+        async with self._edits.setdefault(job_id, asyncio.Lock()):
+            before = await self._ledger.job(job_id)
+            base = _spec(before).model_copy(update={"priority": before.priority})
+            admitted = await self._admission.read(request, base)
+            spec = admitted.required()
+            priority = None if spec.priority is base.priority else spec.priority
 
-        return await self._change(job_id, decide)
+            def decide(job: Job) -> Change:
+                if job.state not in WAITING:
+                    raise _unfit(job, "edited", "only a job that waits can be: rerun it with other values instead")
+                if job.spec != before.spec:
+                    raise _unfit(job, "edited", "what it will do has changed meanwhile: edit it again")
+                to = JobState.HELD if request.hold and job.state is JobState.QUEUED else None
+                said = admitted.warnings
+                return Change(job_id, "edit", to=to, by=by, spec=spec, priority=priority, warnings=said)
+
+            return await self._change(job_id, decide)
 
     # --- ending ---
 

@@ -25,7 +25,8 @@ class Admission:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, request: SubmitRequest, base: JobSpec | None = None, by: str = "") -> Admitted:
-        """`base`: what is edited; the request then says only what changes. `by`: the user where nobody is named."""
+        """`base`: what is edited; the request says only what changes of it, or what is there in its place. `by`: the
+        user where nobody is named."""
         return (await self.read_all([request], base, by))[0]
 
     async def read_all(
@@ -38,7 +39,7 @@ class Admission:
         for number, request in enumerate(requests):
             spec = request.spec
             if spec is not None and isinstance(spec.work, CommandWork) and not request.set and request.config is None:
-                read[number] = self._checks.finish(spec, request, by)
+                read[number] = self._checks.finish(spec, request, by, base)
             else:
                 reading[number] = loop.run_in_executor(self._readers, self._read, request, base, by)
         for number, future in reading.items():

@@ -29,9 +29,12 @@ class Checks:
         self._nodes = [node.name for node in settings.nodes]
         self._startable: dict[Program, float] = {}  # until when, monotonic seconds
 
-    def finish(self, spec: JobSpec, request: SubmitRequest, by: str) -> Admitted:
-        """The request's own fields over what was read; then what can be checked without reading any data."""
+    def finish(self, spec: JobSpec, request: SubmitRequest, by: str, replaced: JobSpec | None = None) -> Admitted:
+        """The request's own fields over what was read; then what can be checked without reading any data. `replaced`:
+        the spec that this one is put in the place of."""
         findings = Findings()
+        if replaced is not None:
+            spec = succeeding(spec, replaced, named=request.name is not None)
         changes: dict[str, Any] = {"name": request.name or spec.name or default_name(spec)}
         changes["user"] = request.user or spec.user or by
         changes["task_id"] = request.task_id or spec.task_id
@@ -85,6 +88,19 @@ class Checks:
                 self._startable.clear()
             self._startable[asked] = now + TRUSTED_S
         return wrong
+
+
+def succeeding(spec: JobSpec, replaced: JobSpec, named: bool) -> JobSpec:
+    """Whose job it is, how it is called and who comes before whom stays, where another configuration says nothing.
+    `named`: a name was given beside it, maybe an empty one."""
+    kept: dict[str, Any] = {"trial_number": replaced.trial_number}
+    if not named and not spec.name and replaced.name != default_name(replaced):  # one that was made is made again
+        kept["name"] = replaced.name
+    kept["user"] = spec.user or replaced.user
+    kept["task_id"] = spec.task_id or replaced.task_id
+    if "priority" not in spec.model_fields_set:
+        kept["priority"] = replaced.priority
+    return spec.model_copy(update=kept)
 
 
 def default_name(spec: JobSpec) -> str:

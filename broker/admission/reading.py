@@ -28,7 +28,7 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
     if found.spec is None:
         return Admitted(None, said)
     spec = found.spec if origin is None else found.spec.model_copy(update={"trial_number": origin.trial_number})
-    admitted = checks.finish(spec, request, by)
+    admitted = checks.finish(spec, request, by, base if origin is not base else None)
     if admitted.spec is None or not isinstance(spec.work, TrainWork):
         return Admitted(admitted.spec, [*said, *admitted.findings])
     outside = _outside(spec.work, settings)
@@ -59,7 +59,9 @@ def written(spec: JobSpec) -> dict[str, Any]:
     work, gpu = spec.work, spec.resources.gpu
     name = "" if spec.name == default_name(spec) else spec.name  # one that was made is made again
     known: dict[str, Any] = {"name": name, "user": spec.user, "task_id": spec.task_id}
-    known |= {"priority": spec.priority.value, "metadata": spec.metadata}
+    known |= {"metadata": spec.metadata}
+    if "priority" in spec.model_fields_set:
+        known["priority"] = spec.priority.value
     asked: dict[str, Any] = {"cpus": spec.resources.cpus, "memory": spec.resources.memory_mib}
     asked["node"] = spec.resources.node
     asked["labels"] = spec.resources.labels

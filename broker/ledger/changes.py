@@ -136,6 +136,8 @@ def _columns(change: Change, job: Standing, now: int) -> dict[str, Any]:
         columns["rank"] = change.rank
     if change.infra_deaths is not None:
         columns["infra_deaths"] = change.infra_deaths
+    if change.warnings is not None:
+        columns["warnings"] = encoded(list(change.warnings)) if change.warnings else None
     return columns
 
 

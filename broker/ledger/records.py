@@ -67,6 +67,7 @@ class Change:
     priority: Priority | None = None
     rank: float | None = None
     spec: JobSpec | None = None  # edit (waiting), or resume with more epochs
+    warnings: Sequence[str] | None = None  # what is worth knowing of that spec; None: unchanged
     not_before: datetime | None = None
     infra_deaths: int | None = None
     start: AttemptStart | None = None

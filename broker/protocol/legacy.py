@@ -69,10 +69,11 @@ def read(document: Mapping[str, Any], path_map: Mapping[str, str], base_dir: str
         "name": _text(document, "name", findings) or _older_name(train, sweep),
         "user": _user(document, findings),
         "task_id": _text(document, "task_id", findings) or None,
-        "priority": _priority(document, sweep, findings),
         "resources": wished if command else one_gpu(wished, findings),
         "metadata": findings.section(document, "metadata"),
     }
+    if (priority := _priority(document, sweep, findings)) is not None:
+        common["priority"] = priority  # else it is not among the fields that were set
     work = _command(document, paths, findings) if command else _training(document, train, sweep, paths, findings)
     if work is None or findings.failed:
         return Read(None, findings.all())
@@ -210,17 +211,17 @@ def _extras(document: Mapping[str, Any], findings: Findings) -> dict[str, Any]:
     return extras
 
 
-def _priority(document: Mapping[str, Any], sweep: Mapping[str, Any] | None, findings: Findings) -> Priority:
+def _priority(document: Mapping[str, Any], sweep: Mapping[str, Any] | None, findings: Findings) -> Priority | None:
     """`priority`, or in older files `sweeper.priority`."""
     where, value = "priority", document.get("priority")
     if value is None and sweep is not None:
         where, value = "sweeper.priority", sweep.get("priority")
     if value is None:
-        return Priority.NORMAL
+        return None
     name = value.lower() if isinstance(value, str) else ""
     if name not in _PRIORITIES:
         findings.expected(where, value, "high, normal or low", near(name, _PRIORITIES))
-        return Priority.NORMAL
+        return None
     if name == "debug":
         findings.warn(where, "`debug` is read as `high`", "write `high`")
     return _PRIORITIES[name]

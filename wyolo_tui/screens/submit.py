@@ -106,7 +106,7 @@ class SubmitDialog(Dialog[Job]):
         """The form as the API has it."""
         text = self.query_one(TextArea).text
         base = str(Path(self._path).resolve().parent) if self._path else str(Path.cwd())
-        name = self.query_one("#name", Input).value.strip()[:200] or None
+        name = self.query_one("#name", Input).value.strip()[:200] or ("" if self._edit else None)  # "": one is made
         return SubmitRequest(config=text, base_dir=base, name=name, priority=self._priority, hold=self._hold)
 
     @on(TextArea.Changed)
