@@ -235,6 +235,27 @@ async def test_every_verb_can_be_said_on_the_command_line() -> None:
             await tui.until(lambda call=call: call in tui.link.calls, f"{line}: {tui.link.calls}")
 
 
+async def test_keys_behind_the_enter_of_a_command_are_not_part_of_it() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press_at_once(":stop 42", "enter", "jj")
+        await tui.until(lambda: tui.asked("stop") == [(42,)])
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 46)
+        await tui.press_at_once(":filter state:held", "enter", "j:stop 47", "left", "backspace", "4", "enter", "5")
+        await tui.shows("Compare is not built yet.")
+        await tui.until(lambda: tui.asked("stop") == [(42,), (47,)])
+        await tui.press("1")
+        await tui.shows(" state:held ")
+
+
+async def test_keys_behind_the_escape_of_a_prompt_go_where_they_should() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press_at_once("/fruit", "escape", "j")
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 36)
+        assert not tui.jobs.filter_text
+
+
 async def test_the_command_line_completes_and_remembers() -> None:
     async with cockpit() as tui:
         await tui.press("colon")

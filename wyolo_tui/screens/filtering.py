@@ -36,7 +36,10 @@ class Filtering(Page):
     def action_filter(self) -> None:
         if isinstance(self.focused, LogView):
             self.open_prompt("search", "search", "", None, "enter: search   esc: leave")
-            return
+        else:
+            self.open_filter()
+
+    def open_filter(self) -> None:
         self._before_filter = self.filter_text
         self.open_prompt("filter", "filter", self.filter_text, self._filter_words, self._filter_hint())
 

@@ -161,7 +161,7 @@ class Page(Screen[None]):
 
     def action_filter(self) -> None:
         """`/`: on screens without a filter it looks for jobs."""
-        self.cockpit.go(1)
+        self.cockpit.filter_jobs()
 
     # --- the command line ---
 
@@ -180,9 +180,14 @@ class Page(Screen[None]):
         self.prompt.close()
         self.prompt_left(event.mode)
         self.refocus()
+        self.cockpit.prompt_ended()
 
     @on(Prompt.Done)
     def _prompt_done(self, event: Prompt.Done) -> None:
+        self._do(event)
+        self.cockpit.prompt_ended()
+
+    def _do(self, event: Prompt.Done) -> None:
         if event.mode != "command":
             self.prompt.close()
             self.prompt_done(event.mode, event.text)

@@ -20,7 +20,13 @@ SHOWN = 8
 
 
 class Line(Input):
-    """An input whose arrows and tab belong to the prompt."""
+    """An input whose arrows and tab belong to the prompt.
+
+    It does at once what its own keys say. By way of the app, where bindings are else looked up, enter would come after
+    letters that were typed behind it.
+    """
+
+    ENDS = frozenset({"enter", "escape"})  # what comes behind these is not for this line
 
     @dataclass
     class Pressed(Message):
@@ -28,11 +34,14 @@ class Line(Input):
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key in ("up", "down", "tab", "shift+tab", "escape"):
-            event.stop()
-            event.prevent_default()
             self.post_message(self.Pressed(event.key))
+        elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
+            await self.app.run_action(own[0].action, self)  # pyright: ignore[reportUnknownMemberType]
+        else:
+            await super()._on_key(event)
             return
-        await super()._on_key(event)
+        event.stop()
+        event.prevent_default()
 
 
 class Prompt(Vertical):
