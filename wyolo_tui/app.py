@@ -6,6 +6,7 @@ Nothing here blocks: what takes time is a worker, and a worker only posts messag
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -39,6 +40,7 @@ from wyolo_tui.themes import NAMES, THEMES, Palette, named
 from wyolo_tui.tracking import track
 from wyolo_tui.trail import Trail
 from wyolo_tui.widgets.bars import LinkState
+from wyolo_tui.widgets.prompt import Line
 
 if TYPE_CHECKING:
     from broker.protocol.job import Job
@@ -91,6 +93,8 @@ class WyoloApp(App[None]):
         self.nodes = NodeActing(self)
         self.trail = Trail()
         self._rush = Rush()
+        self._prompt_ends = False  # enter or escape is on its way to a prompt: the next keys wait until that is done
+        self._ahead: deque[events.Key | events.Paste] = deque()
         self._ended = 0  # since the snapshot
         self._connect = connect
         super().__init__()
@@ -213,6 +217,12 @@ class WyoloApp(App[None]):
             return
         self.switch_mode(f"screen-{number}")
 
+    def filter_jobs(self) -> None:
+        """The filter line, on the screen that has it. Now: the next key is a letter of it."""
+        self.go(1)
+        if isinstance(self.page, JobsScreen):
+            self.page.open_filter()
+
     # --- the link ---
 
     @work(exclusive=True, group="live")
@@ -298,10 +308,26 @@ class WyoloApp(App[None]):
     def _said(self, message: Said) -> None:
         self.say(message.text, message.severity)
 
+    # --- what is typed ---
+
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key):
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             self._collector.typed()
+            if self._prompt_ends:
+                self._ahead.append(event)
+                return
+            if isinstance(event, events.Key) and isinstance(self.focused, Line):
+                self._prompt_ends = event.key in Line.ENDS
         await super().on_event(event)
+
+    def prompt_ended(self) -> None:
+        """The page has done what the line said: now what was typed behind it, in its order."""
+        self.call_later(self._type_ahead)
+
+    async def _type_ahead(self) -> None:
+        self._prompt_ends = False
+        while self._ahead and not self._prompt_ends:
+            await self.on_event(self._ahead.popleft())
 
     async def on_unmount(self) -> None:
         self._collector.stop()

@@ -9,6 +9,7 @@ from broker.protocol.document import describe, shorten
 
 Level = Literal["error", "warning"]
 MOST = 50  # findings of each level; the rest are counted
+NOTHING: Mapping[str, Iterable[str]] = {}
 
 
 class Findings:
@@ -53,10 +54,23 @@ class Findings:
         self.expected(where or key, value, "a section of `key: value` lines", hint)
         return {}
 
-    def unknown(self, where: str, key: str, known: Iterable[str], level: Level = "error") -> None:
-        """Names the nearest known key; a warning where older files hold keys of their own."""
+    def unknown(
+        self,
+        where: str,
+        key: str,
+        known: Iterable[str],
+        level: Level = "error",
+        below: Mapping[str, Iterable[str]] = NOTHING,
+    ) -> None:
+        """Names the nearest known key; a warning where older files hold keys of their own.
+
+        `below`: keys that are known in a section and not here, by that section.
+        """
         message = "unknown key" if level == "error" else "not used: unknown key"
-        hint = near(key, known) if self._counts[level] < MOST else ""  # the search is slow, and would not be shown
+        hint = ""
+        if self._counts[level] < MOST:  # the search is slow, and would not be shown
+            paths = {name: f"{section}.{name}" for section, names in below.items() for name in names}
+            hint = near(key, known) or (f"did you mean `{paths[name]}`?" if (name := nearest(key, paths)) else "")
         self._add(Finding(level=level, where=shorten(where, 120), message=message, hint=hint))
 
     def _add(self, finding: Finding) -> None:

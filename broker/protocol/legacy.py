@@ -108,7 +108,7 @@ def _check_keys(document: Mapping[str, Any], command: bool, findings: Findings) 
         elif key in KEYS:
             findings.error(key, "unknown key", f"write it under `train:` as `train.{key}`")
         else:
-            findings.unknown(key, key, (*known, *DEAD))
+            findings.unknown(key, key, (*known, *DEAD), below={} if command else {"train": KEYS})
 
 
 def _training(

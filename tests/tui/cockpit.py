@@ -8,6 +8,7 @@ from typing import cast
 
 from textual import events
 from textual._context import visible_screen_stack
+from textual.keys import _character_to_key  # pyright: ignore[reportPrivateUsage]
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
@@ -64,6 +65,14 @@ class Cockpit:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
+
+    async def press_at_once(self, *keys: str) -> None:
+        """As they come from a slow line: all are there before the first is looked at. 'stop 1' is six keys."""
+        named = {"enter", "escape", "backspace", "left"}
+        for key in (each for word in keys for each in ([word] if word in named else word)):
+            event = events.Key(key, None) if key in named else events.Key(_character_to_key(key), key)
+            self.app.post_message(event)
+        await self.pilot.pause()
 
     async def type(self, text: str) -> None:
         """Into the line that has the focus, at once as a paste does: key by key takes a test seconds."""

@@ -33,6 +33,13 @@ async def test_metrics_and_losses_have_their_charts_with_values() -> None:
         await tui.until(lambda: any("\u2800" < char <= "\u28ff" for char in tui.words), "a line in braille")
 
 
+async def test_curves_are_drawn_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with cockpit() as tui:
+        await opened(tui)
+        await tui.until(lambda: any("\u2800" < char <= "\u28ff" for char in tui.words), "a line in braille")
+
+
 async def test_what_is_read_before_there_are_charts_is_drawn_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read = threading.Event()
     show_curves = detail.Detail.show_curves

@@ -211,6 +211,29 @@ async def test_a_wrong_filter_says_what_is_wrong_and_changes_nothing() -> None:
         assert len(tui.table.order.ids) == 13
 
 
+async def test_a_refused_filter_leaves_no_part_of_itself() -> None:
+    async with cockpit() as tui:
+        await tui.press("slash")
+        await tui.type("user:mei")
+        await tui.press("enter")
+        await tui.until(lambda: tui.jobs.filter_text == "user:mei")
+        shown = list(tui.table.order.ids)
+        await tui.press_at_once("/", *["backspace"] * 8, "fruit foo:bar", "enter")
+        await tui.until(lambda: any("foo" in toast for toast in tui.toasts))
+        assert (tui.jobs.filter_text, list(tui.table.order.ids)) == ("user:mei", shown)
+
+
+async def test_the_last_line_names_the_keys_of_an_open_prompt_and_no_others() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press("colon")
+        await tui.until(
+            lambda: tui.words.splitlines()[-1].split() == "enter do it tab complete up said before esc leave".split()
+        )
+        await tui.press("escape")
+        await tui.shows("s stop")
+
+
 async def test_a_filter_on_a_metric_is_answered_by_the_broker() -> None:
     async with cockpit() as tui:
         await tui.press("slash")
@@ -233,6 +256,27 @@ async def test_every_verb_can_be_said_on_the_command_line() -> None:
             await tui.type(line)
             await tui.press("enter")
             await tui.until(lambda call=call: call in tui.link.calls, f"{line}: {tui.link.calls}")
+
+
+async def test_keys_behind_the_enter_of_a_command_are_not_part_of_it() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press_at_once(":stop 42", "enter", "jj")
+        await tui.until(lambda: tui.asked("stop") == [(42,)])
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 46)
+        await tui.press_at_once(":filter state:held", "enter", "j:stop 47", "left", "backspace", "4", "enter", "5")
+        await tui.shows("Compare is not built yet.")
+        await tui.until(lambda: tui.asked("stop") == [(42,), (47,)])
+        await tui.press("1")
+        await tui.shows(" state:held ")
+
+
+async def test_keys_behind_the_escape_of_a_prompt_go_where_they_should() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press_at_once("/fruit", "escape", "j")
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 36)
+        assert not tui.jobs.filter_text
 
 
 async def test_the_command_line_completes_and_remembers() -> None:

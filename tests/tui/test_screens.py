@@ -158,6 +158,18 @@ async def test_a_verb_said_on_another_screen_reaches_the_jobs() -> None:
         await tui.until(lambda: tui.asked("stop") == [(42,)])
 
 
+@pytest.mark.parametrize("screen", ["2", "3", "8"])
+async def test_a_slash_on_another_screen_opens_the_filter_and_what_follows_is_written_into_it(screen: str) -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.press(screen)
+        await tui.press_at_once("/signs", "enter")
+        await tui.until(lambda: tui.app.page is not None and tui.app.page.number == 1)
+        await tui.until(lambda: tui.jobs.filter_text == "signs" and list(tui.table.order.ids) == [39])
+        await tui.shows("signs-obb")
+        assert not tui.asked("stop")
+
+
 async def test_t_goes_through_the_themes() -> None:
     async with cockpit() as tui:
         seen = [tui.app.theme]

@@ -220,6 +220,8 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
         (training("val: {splt: val}"), "val.splt", "unknown key", "`split`"),
         (training("epochs: 3"), "epochs", "unknown key", "`train.epochs`"),
         (training("modle: x"), "modle", "unknown key", "`model`"),
+        (training("optimzer: SGD"), "optimzer", "unknown key", "`train.optimizer`"),
+        ("command: ls\nprio: high", "prio", "unknown key", "`priority`"),
         (training("priority: urgent"), "priority", "high, normal or low", ""),
         (training("metadata: [a]"), "metadata", "given a list, expected a section", ""),
         (training("resources: {cpu: 2}"), "resources.cpu", "unknown key", "`cpus`"),

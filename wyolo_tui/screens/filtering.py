@@ -35,8 +35,11 @@ class Filtering(Page):
 
     def action_filter(self) -> None:
         if isinstance(self.focused, LogView):
-            self.open_prompt("search", "search", "", None, "enter: search   esc: leave")
-            return
+            self.open_prompt("search", "search", "")
+        else:
+            self.open_filter()
+
+    def open_filter(self) -> None:
         self._before_filter = self.filter_text
         self.open_prompt("filter", "filter", self.filter_text, self._filter_words, self._filter_hint())
 
@@ -72,7 +75,8 @@ class Filtering(Page):
     def prompt_done(self, mode: str, text: str) -> None:
         if mode == "filter":
             problem = self.set_filter(text)
-            if problem:
+            if problem:  # not what was shown of it while it was written: a part
+                self.set_filter(self._before_filter)
                 self.cockpit.say(f"filter: {problem}", "warning")
         else:
             self.detail.log_view.search(text)

@@ -96,7 +96,9 @@ class Page(Screen[None]):
         labels = {key.id: key.label for key in KEYS}
         named = [hint.partition("=") for hint in self.hints()]
         hints = [(self.cockpit.key(id), label or labels[id]) for id, _, label in named]
-        self.query_one(KeyBar).update(hints, self.cockpit.palette, self.note())
+        bar = self.query_one(KeyBar)
+        bar.display = not self.prompt.display  # which has its own: these would only be written into it
+        bar.update(hints, self.cockpit.palette, self.note())
 
     def _draw_bars(self) -> None:
         self._draw_top()
@@ -161,7 +163,7 @@ class Page(Screen[None]):
 
     def action_filter(self) -> None:
         """`/`: on screens without a filter it looks for jobs."""
-        self.cockpit.go(1)
+        self.cockpit.filter_jobs()
 
     # --- the command line ---
 
@@ -180,9 +182,14 @@ class Page(Screen[None]):
         self.prompt.close()
         self.prompt_left(event.mode)
         self.refocus()
+        self.cockpit.prompt_ended()
 
     @on(Prompt.Done)
     def _prompt_done(self, event: Prompt.Done) -> None:
+        self._do(event)
+        self.cockpit.prompt_ended()
+
+    def _do(self, event: Prompt.Done) -> None:
         if event.mode != "command":
             self.prompt.close()
             self.prompt_done(event.mode, event.text)
@@ -227,12 +234,14 @@ class Page(Screen[None]):
         if not self.prompt.display:
             self._before_prompt = self.focused
         self.prompt.open(mode, sign, text, complete, hint)
+        self.draw_keys()
 
     def refocus(self) -> None:
         """The prompt has closed: the focus goes back to where it was."""
         before = self._before_prompt
         seen = before is not None and before.display and all(node.display for node in before.ancestors_with_self)
         self.set_focus(before if seen else self.home())
+        self.draw_keys()
 
     def run_command(self, command: Command) -> None:
         """What every screen knows; the rest belongs to the jobs screen."""

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from textual.app import ComposeResult
+from textual.containers import Grid
+from textual.strip import Strip
 from textual_hires_canvas import Canvas
 from textual_plot import PlotWidget
 from textual_plot.axis_formatter import NumericAxisFormatter
+from textual_plot.plot_widget import Legend
 
 from wyolo_tui.braille import BLANK, polyline
 from wyolo_tui.present import number
@@ -31,6 +35,14 @@ class Picture:
     x_range: tuple[float, float] | None = None  # None: that of the lines
 
 
+class Paper(Canvas):
+    """A canvas whose lines have a style before it has a size too: without one the filter for NO_COLOR breaks."""
+
+    def render_line(self, y: int) -> Strip:
+        strip = super().render_line(y)
+        return strip if strip.cell_length else Strip.blank(self.size.width, self.rich_style)
+
+
 class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
     """`draw` replaces everything; nothing is kept between two calls."""
 
@@ -47,6 +59,12 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         self.set_reactive(PlotWidget.margin_left, 8)
         self._formatter = NumericAxisFormatter()
         self._picture: Picture | None = None
+
+    def compose(self) -> ComposeResult:
+        with Grid():
+            for name in ("margin-top", "margin-left", "plot", "margin-bottom"):
+                yield Paper(1, 1, id=name)
+        yield Legend(id="legend")
 
     def draw(self, picture: Picture) -> None:
         self._picture = picture

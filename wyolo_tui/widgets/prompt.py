@@ -17,10 +17,21 @@ from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
 
 SHOWN = 8
+_KEYS = {
+    "command": (("enter", "do it"), ("tab", "complete"), ("up", "said before"), ("esc", "leave")),
+    "filter": (("enter", "keep"), ("tab", "complete"), ("up", "said before"), ("esc", "as it was")),
+    "search": (("enter", "keep"), ("up", "said before"), ("esc", "leave")),
+}
 
 
 class Line(Input):
-    """An input whose arrows and tab belong to the prompt."""
+    """An input whose arrows and tab belong to the prompt.
+
+    It does at once what its own keys say. By way of the app, where bindings are else looked up, enter would come after
+    letters that were typed behind it.
+    """
+
+    ENDS = frozenset({"enter", "escape"})  # what comes behind these is not for this line
 
     @dataclass
     class Pressed(Message):
@@ -28,11 +39,14 @@ class Line(Input):
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key in ("up", "down", "tab", "shift+tab", "escape"):
-            event.stop()
-            event.prevent_default()
             self.post_message(self.Pressed(event.key))
+        elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
+            await self.app.run_action(own[0].action, self)  # pyright: ignore[reportUnknownMemberType]
+        else:
+            await super()._on_key(event)
             return
-        await super()._on_key(event)
+        event.stop()
+        event.prevent_default()
 
 
 class Prompt(Vertical):
@@ -43,6 +57,7 @@ class Prompt(Vertical):
     Prompt #sign { width: auto; padding: 0 1; }
     Prompt Input { height: 1; border: none; padding: 0; width: 1fr; }
     Prompt #hint { width: auto; padding: 0 1; }
+    Prompt #prompt-keys { height: 1; padding: 0 1; }
     """
 
     @dataclass
@@ -76,6 +91,7 @@ class Prompt(Vertical):
             yield Static(id="sign", markup=False)
             yield Line(id="line", select_on_focus=False, highlighter=None)
             yield Static(id="hint", markup=False)
+        yield Static(id="prompt-keys", markup=False)
 
     @property
     def palette(self) -> Palette:
@@ -94,6 +110,8 @@ class Prompt(Vertical):
         self.display = True
         line = self.query_one(Line)
         self.query_one("#sign", Static).update(Text(sign, self.palette["key"]))
+        keys: Cell = [part for key, word in _KEYS[mode] for part in ((key, "key"), (f" {word}  ", "dim"))]
+        self.query_one("#prompt-keys", Static).update(styled(keys, self.palette))
         line.value = text
         line.cursor_position = len(text)
         self.screen.set_focus(line)  # now: `focus()` would leave the next keys to whoever has it
