@@ -40,8 +40,11 @@ def read(
     limit: int = 1000,
     tail: int | None = None,
     since: datetime | None = None,
+    *,
+    before: int | None = None,
 ) -> LogChunk:
-    """Up to `limit` lines from `offset` bytes (the beginning) and from `since` on, or the last `tail` of these.
+    """Up to `limit` lines from `offset` bytes (the beginning) and from `since` on, or the last `tail` of these, as far
+    as the byte `before`.
 
     The end of a line that is still being written is left for the next time.
     """
@@ -52,11 +55,13 @@ def read(
     try:
         with (directory / LOG_NAME).open("rb") as file:
             length = file.seek(0, 2)
+            if before is not None and before < length:
+                length, ended = before, False
             if since is not None:
                 start = max(start, _offset_at(directory / TIMES_NAME, since))
             start = min(start, length)
             if tail is not None:
-                lines, end = _tail(file, start, length, min(tail, MOST_LINES), ended)
+                lines, start, end = _tail(file, start, length, min(tail, MOST_LINES), ended)
             else:
                 lines, end = _forward(file, start, length, min(limit, MOST_LINES), ended)
     except FileNotFoundError:
@@ -65,6 +70,7 @@ def read(
         job_id=attempt.job_id,
         attempt=attempt.fence,
         lines=_shown(lines, directory / TIMES_NAME),
+        start=start,
         next_offset=end,
         eof=ended and end >= length,
     )
@@ -94,19 +100,24 @@ def _forward(file: BinaryIO, start: int, length: int, limit: int, ended: bool) -
     return lines, end
 
 
-def _tail(file: BinaryIO, start: int, length: int, count: int, ended: bool) -> tuple[list[_Line], int]:
-    """The last `count` lines, looked for further and further back."""
+def _tail(file: BinaryIO, start: int, length: int, count: int, ended: bool) -> tuple[list[_Line], int, int]:
+    """The last `count` lines, looked for further and further back; where what was looked at begins, and where the line
+    after it does."""
     back = max(1 << 16, 256 * count)
     while True:
         begin = max(start, length - min(back, TAIL_BYTES))
-        lines, end = list[_Line](), begin
+        lines, seen, end = list[_Line](), begin, begin
         for line in _split(file, begin, length, whole=ended):
             end = line.end
-            half = line.offset == begin > start
-            if not half and not _is_event(line.data):
+            if line.offset == begin > start:  # half a line
+                seen = end
+            elif not _is_event(line.data):
                 lines.append(line)
         if len(lines) >= count or begin == start or back >= TAIL_BYTES:
-            return lines[len(lines) - count :] if len(lines) > count else lines, end
+            if len(lines) > count:
+                lines = lines[len(lines) - count :]
+                seen = lines[0].offset if lines else end
+            return lines, seen, end
         back *= 8
 
 

@@ -93,9 +93,11 @@ class BrokerClient(Wire):
         limit: int | None = None,
         tail: int | None = None,
         since: str | None = None,
+        before: int | None = None,
     ) -> LogChunk:
-        """Of the newest attempt unless told. `offset` in bytes; `limit` and `tail` in lines; `since` ISO 8601."""
-        query = without_none(attempt=attempt, offset=offset, limit=limit, tail=tail, since=since)
+        """Of the newest attempt unless told. `offset` and `before` in bytes; `limit` and `tail` in lines; `since` ISO
+        8601."""
+        query = without_none(attempt=attempt, offset=offset, limit=limit, tail=tail, since=since, before=before)
         return await self.get(LogChunk, f"/jobs/{job_id}/logs", query)
 
     async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable:

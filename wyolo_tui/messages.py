@@ -55,7 +55,7 @@ class JobRead(Message):
 class LogRead(Message):
     job_id: int
     chunk: "LogChunk"
-    older: bool = False  # before what is held, read because a person scrolled up
+    missed: bool = False  # of a gap in what is held, read because a person scrolled to it
     fresh: bool = False  # the first chunk of a newly chosen job
 
 

@@ -204,6 +204,18 @@ def mib(value: float) -> str:
     return f"{value / 1024 / 1024:.1f}T"
 
 
+def counted(count: int, thing: str) -> str:
+    """'1 line', '12 lines'."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def size(count: int) -> str:
+    """Bytes: '512 bytes', '23.4 KiB', '1.8 MiB'."""
+    if count < 1024:
+        return f"{count} bytes"
+    return f"{count / 1024:.1f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
+
+
 def bar(fraction: float, width: int, glyphs: Glyphs, on: str = "bar.on") -> Cell:
     """A bar of `width` cells, filled in eighths of a cell."""
     steps = len(glyphs.eighths) - 1

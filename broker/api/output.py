@@ -39,6 +39,7 @@ async def log(
     limit: Annotated[int, Query(ge=1, le=logs.MOST_LINES)] = 1000,
     tail: Annotated[int | None, Query(ge=0, le=logs.MOST_LINES)] = None,
     since: datetime | None = None,
+    before: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Of the newest attempt unless told. `since` without a zone is UTC."""
     broker = services(request)
@@ -46,7 +47,7 @@ async def log(
     found = await _attempt(broker, number, attempt)
     if found is None:
         return answer(LogChunk(job_id=number, attempt=0, lines=[], next_offset=0))
-    return answer(await asyncio.to_thread(logs.read, found, offset, limit, tail, _utc(since)))
+    return answer(await asyncio.to_thread(logs.read, found, offset, limit, tail, _utc(since), before=before))
 
 
 @router.get("/jobs/{ref}/logs/stream")
@@ -86,19 +87,22 @@ async def _chunks(
     broker: Services, number: int, attempt: Attempt | None, *, offset: int, tail: int | None, since: datetime | None
 ) -> AsyncIterator[LogChunk | None]:
     """Looks again and again; None each time that there is nothing new."""
+    told: int | None = None  # up to here: what was looked at without a line belongs to the chunk with the next one
     while not broker.draining:
         chunk = LogChunk(job_id=number, attempt=0, lines=[], next_offset=0, eof=True)
         if attempt is not None:
             chunk = await asyncio.to_thread(logs.read, attempt, offset, logs.MOST_LINES, tail, since)
         read_to_its_end, chunk.eof = chunk.eof, False
+        told = chunk.start = chunk.start if told is None else told
         if chunk.lines:
             yield chunk
+            told = chunk.next_offset
         moved, offset, tail, since = chunk.next_offset != offset, chunk.next_offset, None, None
         if read_to_its_end:
             job = await broker.ledger.job(number)
             fence = 0 if attempt is None else attempt.fence
             if job.fence > fence:
-                attempt, offset = await _attempt(broker, number, fence + 1), 0
+                attempt, offset, told = await _attempt(broker, number, fence + 1), 0, None
                 continue
             if job.state in FINAL:
                 yield LogChunk(job_id=number, attempt=fence, lines=[], next_offset=offset, eof=True)

@@ -176,6 +176,7 @@ class LogChunk(Lenient):
     job_id: int
     attempt: int
     lines: list[LogLine]
+    start: int = 0  # bytes: of all output between here and next_offset these are the lines
     next_offset: int
     eof: bool = False  # the attempt has ended and all was read
 

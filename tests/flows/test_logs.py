@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,26 @@ async def test_the_last_lines_are_found_from_the_end(broker: Client) -> None:
     await broker.reaches(job.id)
     assert await broker.lines(job.id, tail=3) == ["99999", "100000", "unfinished"]
     assert await broker.lines(job.id, tail=0) == []
+
+
+async def test_what_stands_before_a_line_is_read_backwards(broker: Client) -> None:
+    job = await broker.shell("seq 1 2500")
+    await broker.reaches(job.id)
+    last = await broker.logs(job.id, tail=1000)
+    assert (last.lines[0].text, last.start) == ("1501", last.lines[0].offset)
+    earlier = await broker.logs(job.id, tail=2000, before=last.start)
+    assert [line.text for line in earlier.lines] == [str(n) for n in range(1, 1501)]
+    assert (earlier.start, earlier.next_offset, earlier.eof) == (0, last.start, False)
+
+
+async def test_a_followed_log_leaves_no_gap_where_a_trainer_said_something(broker: Client) -> None:
+    event = r'\036{"event": "note", "n": 1, "at": "2026-01-01T00:00:00Z", "text": "x"}\n'
+    job = await broker.shell(f"for n in $(seq 20); do printf '{event}'; sleep 0.02; echo $n; sleep 0.02; done")
+    chunks = [chunk async for chunk in followed(broker, job.id)]
+    told = [chunk for chunk in chunks if chunk.lines]
+    assert [line.text for chunk in told for line in chunk.lines] == [str(n) for n in range(1, 21)]
+    assert told[0].start == 0
+    assert all(after.start == before.next_offset for before, after in pairwise(told))
 
 
 async def test_lines_have_the_time_at_which_they_were_read(broker: Client) -> None:

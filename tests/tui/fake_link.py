@@ -359,6 +359,7 @@ class FakeLink:
         self.out = False
         self.refuses: dict[str, str] = {}  # verb -> what the broker says
         self.counted: QueueChanged | None = None
+        self.logs_of: dict[int, list[LogLine]] = {}  # where it is not what `log_lines` makes
         self._followers: list[asyncio.Queue[FollowerEvent | LinkUp | LinkDown]] = []
         self._seq = 100
 
@@ -415,10 +416,19 @@ class FakeLink:
         offset: int | None = None,
         limit: int | None = None,
         tail: int | None = None,
+        before: int | None = None,
     ) -> LogChunk:
-        self._asked("logs", job_id, offset)
-        lines = [line for line in log_lines(self.held[job_id]) if line.offset >= (offset or 0)][: limit or None]
-        return LogChunk(job_id=job_id, attempt=1, lines=lines, next_offset=lines[-1].offset + 1 if lines else 0)
+        self._asked("logs", job_id, offset, before)
+        low, high = offset or 0, before or 1 << 40
+        all_lines = self.logs_of.get(job_id) or log_lines(self.held[job_id])
+        lines = [line for line in all_lines if low <= line.offset < high]
+        if tail is not None and len(lines) > tail:
+            lines = lines[-tail:]
+            low = lines[0].offset
+        elif limit is not None and len(lines) > limit:
+            high = lines[limit].offset
+            lines = lines[:limit]
+        return LogChunk(job_id=job_id, attempt=1, lines=lines, start=low, next_offset=high)
 
     async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable:
         self._asked("metrics", job_id)
@@ -632,10 +642,11 @@ class FakeLink:
     ) -> AsyncGenerator[LogChunk | LinkUp | LinkDown]:
         self._asked("follow_log", job_id)
         found = self.held[job_id]
-        lines = log_lines(found)
-        lines = lines[-(tail or len(lines)) :]
+        all_lines = self.logs_of.get(job_id) or log_lines(found)
+        lines = all_lines[-(tail or len(all_lines)) :]
         done = found.state in FINAL
-        yield LogChunk(job_id=job_id, attempt=1, lines=lines, next_offset=lines[-1].offset + 80, eof=done)
+        start, end = 0 if len(lines) == len(all_lines) else lines[0].offset, lines[-1].offset + 80
+        yield LogChunk(job_id=job_id, attempt=1, lines=lines, start=start, next_offset=end, eof=done)
         while not done:
             await asyncio.Event().wait()
 

@@ -151,7 +151,7 @@ def _told(job: Job | None, detail: Detail) -> bool:
         return True
     if detail.job is None or detail.job.id != job.id:
         return False
-    if "log" in detail.shown and job.fence and not detail.log_view.lines:
+    if "log" in detail.shown and job.fence and not detail.log_view.held.entries:
         return False
     if "curves" not in detail.shown or not job.epoch:
         return True

@@ -11,6 +11,7 @@ from broker import logs
 from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+EVENT = b'\x1e{"event": "note", "n": 1, "at": "2026-01-01T00:00:00Z", "text": "x"}\n'
 
 
 def attempt(directory: Path, data: bytes, ended: bool = True) -> Attempt:
@@ -54,6 +55,26 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_time(tmp_path: 
     assert (texts(chunk), chunk.eof) == (["half"], True)
 
 
+@given(lines=st.lists(st.integers(0, 40), min_size=1, max_size=40), count=st.integers(1, 7), events=st.booleans())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_what_stands_before_a_line_is_read_backwards_without_a_gap(
+    tmp_path: Path, lines: list[int], count: int, events: bool
+) -> None:
+    wanted = [f"{number}-" + "x" * length for number, length in enumerate(lines)]
+    between = EVENT if events else b""
+    of = attempt(tmp_path, between + b"".join(text.encode() + b"\n" + between for text in wanted))
+    seen: list[str] = []
+    before = (tmp_path / LOG_NAME).stat().st_size
+    while before:
+        chunk = logs.read(of, tail=count, before=before)
+        assert chunk.next_offset == before and chunk.start < before
+        seen = texts(chunk) + seen
+        before = chunk.start
+    assert seen == wanted
+    middle = logs.read(of, limit=1).next_offset
+    assert texts(logs.read(of, 0, before=middle)) == wanted[:1]
+
+
 def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"")
     (tmp_path / LOG_NAME).unlink()
@@ -62,8 +83,7 @@ def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_tail_looks_past_any_number_of_events(tmp_path: Path) -> None:
-    event = b'\x1e{"event": "note", "n": 1, "at": "2026-01-01T00:00:00Z", "text": "x"}\n'
-    of = attempt(tmp_path, b"one\ntwo\n" + event * 5000 + b"three\n")
+    of = attempt(tmp_path, b"one\ntwo\n" + EVENT * 5000 + b"three\n")
     assert texts(logs.read(of, tail=2)) == ["two", "three"]
 
 

@@ -58,8 +58,7 @@ class Filtering(Page):
 
     def prompt_edited(self, mode: str, text: str) -> None:
         if mode == "search":
-            found = self.detail.log_view.search(text)
-            self.prompt.say(f"{found} lines" if text else "")
+            self.prompt.say(self.detail.log_view.search(text))
             return
         if not text:
             self.prompt.say(self._filter_hint())

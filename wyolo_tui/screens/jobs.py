@@ -234,11 +234,15 @@ class JobsScreen(JobKeys, Filtering):
         if self.detail.job is not None and self.detail.job.id == message.job_id:
             if message.fresh:
                 self.detail.log_view.clear()
-            self.detail.add_log(message.chunk, message.older)
+            self.detail.add_log(message.chunk, message.missed)
 
-    @on(LogView.OlderWanted)
-    def _older_wanted(self, message: LogView.OlderWanted) -> None:
-        self.reading.older(message.before)
+    @on(LogView.GapReached)
+    def _gap_reached(self, message: LogView.GapReached) -> None:
+        self.reading.gap(message.attempt, message.gap, message.forward)
+
+    @on(LogView.Ended)
+    def _log_ended(self) -> None:
+        self.cockpit.say("the log has ended: nothing more is added to it")
 
     @on(MetricsRead)
     def _metrics_read(self, message: MetricsRead) -> None:
@@ -311,7 +315,9 @@ class JobsScreen(JobKeys, Filtering):
         self._arrange()
 
     def action_back(self) -> None:
-        if self._zoomed or self.focused is not self.table:
+        if self.focused is self.detail.log_view and self.detail.log_view.searching:
+            self.detail.log_view.search("")
+        elif self._zoomed or self.focused is not self.table:
             self._zoomed = False
             self._arrange()
             self.table.focus()

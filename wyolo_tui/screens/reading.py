@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wyolo_tui.link import Link
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead, OlderRead
+from wyolo_tui.scrollback import Gap
 from wyolo_tui.together import Together
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from wyolo_tui.screens.jobs import JobsScreen
 
 TAIL = 1_000  # lines of a log that are read at first
-OLDER_BYTES = 131_072
+GAP_LINES = 1_000  # of what is not held, read at once
 LOG_TICK_S = 0.25
 LOG_MOST = 2_000  # lines told at once; of a flood the newest
 PAGE = 200
@@ -33,7 +34,7 @@ class Reading:
     def start(self, job: "Job | None") -> None:
         self._job = job
         self._had = set()
-        for group in ("log", "config", "curves", "events"):
+        for group in ("log", "log-gap", "config", "curves", "events"):
             self._screen.cockpit.cancel(group)
         if job is not None:
             self.want(*self._screen.detail.shown)
@@ -73,11 +74,11 @@ class Reading:
             self._had -= {"events", "config"}
         self.want(*self._screen.detail.shown)
 
-    def older(self, before: int) -> None:
-        """Log lines before an offset."""
+    def gap(self, attempt: int, gap: Gap, forward: bool) -> None:
+        """Log lines of a gap: the first of them, or the last."""
         job, link = self._job, self._screen.cockpit.link
         if job is not None and link is not None:
-            self._ask(self._older_log(link, job.id, before), "older-log")
+            self._ask(self._gap(link, job.id, attempt, gap, forward), "log-gap")
 
     def older_jobs(self) -> None:
         """Ended jobs before the oldest that is held."""
@@ -113,7 +114,7 @@ class Reading:
 
         def tell(came: list[LogChunk]) -> None:
             nonlocal fresh
-            self._screen.post_message(LogRead(job_id, _joined(came), fresh=fresh))
+            self._screen.post_message(LogRead(job_id, joined(came), fresh=fresh))
             fresh = False
 
         chunks = Together(LOG_TICK_S, tell)
@@ -127,11 +128,12 @@ class Reading:
             if self._job is not None and self._job.id == job_id:
                 chunks.tell()
 
-    async def _older_log(self, link: Link, job_id: int, before: int) -> None:
-        start = max(0, before - OLDER_BYTES)
-        chunk = await link.logs(job_id, offset=start, limit=5_000)
-        lines = chunk.lines[1:] if start else chunk.lines  # it may begin within a line
-        self._screen.post_message(LogRead(job_id, chunk.model_copy(update={"lines": lines}), older=True))
+    async def _gap(self, link: Link, job_id: int, attempt: int, gap: Gap, forward: bool) -> None:
+        limit, tail = (GAP_LINES, None) if forward else (None, GAP_LINES)
+        chunk = await link.logs(
+            job_id, attempt=attempt or None, offset=gap.start, before=gap.end, limit=limit, tail=tail
+        )
+        self._screen.post_message(LogRead(job_id, chunk, missed=True))
 
     async def _older_page(self, link: Link, cursor: str) -> None:
         page = await link.jobs(filter="state:ended", sort="-ended", limit=PAGE, cursor=cursor)
@@ -145,6 +147,9 @@ class Reading:
             self._screen.matched(text, [job.id for job in page.jobs])
 
 
-def _joined(chunks: list["LogChunk"]) -> "LogChunk":
-    lines = [line for chunk in chunks for line in chunk.lines]
-    return chunks[-1].model_copy(update={"lines": lines[-LOG_MOST:]})
+def joined(chunks: list["LogChunk"]) -> "LogChunk":
+    """Of the newest attempt. What is dropped is missing from its `start`, too."""
+    newest = [chunk for chunk in chunks if chunk.attempt == chunks[-1].attempt]
+    lines = [line for chunk in newest for line in chunk.lines]
+    start = newest[0].start if len(lines) <= LOG_MOST else lines[-LOG_MOST].offset
+    return newest[-1].model_copy(update={"lines": lines[-LOG_MOST:], "start": start})

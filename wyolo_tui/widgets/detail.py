@@ -91,6 +91,7 @@ class Detail(Vertical, Hosted):
         """Another job: everything about the one before is gone."""
         self.job = job
         self.metrics = None
+        self.log_view.search("")
         self.log_view.clear("" if job is None else self._log_note(job))
         self.query_one("#config", TextView).show_lines([], "reading the configuration")
         self.query_one("#events", TextView).show_lines([], "reading the events")
@@ -131,10 +132,10 @@ class Detail(Vertical, Hosted):
         if self.curves is not None and self.job is not None:
             self.curves.show(table, self._curves_note(self.job))
 
-    def add_log(self, chunk: "LogChunk", older: bool) -> None:
+    def add_log(self, chunk: "LogChunk", missed: bool) -> None:
         view = self.log_view
-        if older:
-            view.prepend(chunk)
+        if missed:
+            view.fill(chunk)
         else:
             view.add(chunk)
         self._draw_tabs()

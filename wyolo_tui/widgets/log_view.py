@@ -1,8 +1,7 @@
-"""The log of a job: a bounded piece of it, followed at its end, searched, wrapped; older lines are read on demand."""
+"""The log of a job: a bounded piece of it, followed at its end, searched, wrapped. What is not held is shown as a gap,
+and read when a person scrolls to it."""
 
 import re
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,15 +13,14 @@ from textual.strip import Strip
 
 from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
-from wyolo_tui.present import Cell, clock, plain
-from wyolo_tui.prose import log_role, looks_like_error
+from wyolo_tui.log_rows import LogRows
+from wyolo_tui.present import Cell, clock, counted, plain, size
+from wyolo_tui.prose import log_role
+from wyolo_tui.scrollback import Gap, Scrollback
 from wyolo_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
-    from broker.protocol.api import LogChunk, LogLine
-
-KEEP = 5_000  # lines held; older ones are read again when a person scrolls up to them
-SLACK = 500
+    from broker.protocol.api import LogChunk
 
 
 class LogView(Lines):
@@ -30,146 +28,161 @@ class LogView(Lines):
     has_cursor = False
 
     @dataclass
-    class OlderWanted(Message):
-        """A person scrolled to the first line that is held."""
+    class GapReached(Message):
+        """A person scrolled to what is not held: its last lines are wanted, or (`forward`) its first."""
 
-        before: int  # bytes
+        attempt: int
+        gap: Gap
+        forward: bool
 
     @dataclass
     class Changed(Message):
         """Following, matches or what is shown changed: for the title."""
 
+    @dataclass
+    class Ended(Message):
+        """A person wants to follow a log to which nothing is added any more."""
+
     def __init__(self, id: str = "log") -> None:
         super().__init__(id=id)
-        self.lines: list[LogLine] = []
         self.following = True
         self.wrap = False
         self.times = False
-        self.only_errors = False
         self.eof = False
         self.note = ""
-        self._pattern: re.Pattern[str] | None = None
-        self._match = -1  # index into what is shown
-        self._shown: list[int] = []  # indexes into lines
-        self._tops: list[int] = []  # first row of each shown line, when wrapped
-        self._rows: list[tuple[int, int]] = []  # (index into shown, part), when wrapped
-        self._next_offset = 0
-        self._asked_before: int | None = None
-        self._wrap_width = 0
+        self.held = Scrollback()
+        self._shows = LogRows()
+        self._searched = ""  # as it was typed
+        self._match = -1  # the first byte of the line that the search is at
+        self._asked: Gap | None = None  # and not scrolled away from since
+        self._forward = False  # its first lines, not its last
+        self._placing = False  # what is scrolled is not scrolled by a person
 
     # --- content ---
 
     def clear(self, note: str = "") -> None:
-        self.lines, self._shown, self._rows, self._tops = [], [], [], []
+        """To be filled from its end. What is searched for, and how it is shown, stays."""
+        self.held = Scrollback()
         self.following, self.eof, self.note = True, False, note
-        self._next_offset, self._asked_before, self._match = 0, None, -1
-        self.count = 0
+        self._asked, self._match = None, -1
+        self._index()
         self.scroll_to(y=0, animate=False)
-        self.refresh()
 
     def add(self, chunk: "LogChunk") -> None:
         """Lines at the end. A line that is already there is not shown twice."""
-        last = self.lines[-1].offset if self.lines else -1
-        fresh = [line for line in chunk.lines if line.offset > last]
-        self._next_offset, self.eof = chunk.next_offset, chunk.eof
-        if not fresh:
-            return
-        self.lines += fresh
-        if len(self.lines) > KEEP + SLACK and self.following:
-            self.lines = self.lines[-KEEP:]
-            self._asked_before = None
-            self._index()
-        elif len(self.lines) > 2 * KEEP:  # a person reads far up while much comes: what is newest is read again later
-            self.lines = self.lines[: KEEP + SLACK]
-            self.note = "more came: press f to follow the end"
-            self._index()
+        held = self.held
+        if held.entries and chunk.attempt not in (0, held.attempt):
+            self.clear()
+            held = self.held
+        fresh = held.add(chunk, self.following)
+        self.eof = chunk.eof
+        if held.is_full:
+            self._let_go()
+        elif fresh < len(held.entries):
+            self._extend(fresh)
         else:
-            self._extend(len(self.lines) - len(fresh))
+            self.redraw((self._count - 1,))  # a gap there may have grown
         if self.following:
             self._to_end()
 
-    def prepend(self, chunk: "LogChunk") -> None:
-        """Older lines, above. What is in view stays where it is."""
-        first = self.lines[0].offset if self.lines else self._next_offset
-        older = [line for line in chunk.lines if line.offset < first]
-        self._asked_before = None
-        if not older:
-            self._asked_before = first
+    def fill(self, chunk: "LogChunk") -> None:
+        """Lines of a gap. What is in view stays where it is."""
+        at, under = self._top()
+        if not self.held.fill(chunk):
             return
-        rows, at = self._count, self.first
-        self.lines = older + self.lines
+        if self.held.is_full:
+            self.held.trim(self.held.at(at))
         self._index()
-        self.scroll_to(y=at + self._count - rows, animate=False)
+        self._put(at, under)
 
-    @property
-    def next_offset(self) -> int:
-        return self._next_offset
+    def _let_go(self) -> None:
+        """What is farthest from what is in view."""
+        at, under = self._top()
+        self.held.trim(len(self.held.entries) if self.following else self.held.at(at))
+        self._index()
+        self._put(at, under)
 
-    def _visible(self, line: "LogLine") -> bool:
-        return not self.only_errors or looks_like_error(line.text)
+    def _top(self) -> tuple[int, int]:
+        """What stays in view while a gap is filled: the first byte of the first line, and how many rows that is under
+        the top; where the gap itself is first and read from its beginning, that."""
+        at, under = 0, 0
+        for row in range(self.first, min(self._count, self.first + self.page)):
+            entry, part = self._shows.entry(row)
+            if not isinstance(entry, Gap):
+                return entry.offset, row - self.first - part
+            if self._asked == entry and self._forward:
+                return entry.start, row - self.first
+            at, under = entry.end, row + 1 - self.first
+        return at, under
+
+    def _put(self, at: int, under: int) -> None:
+        """Scroll the line that begins at this byte to where it was."""
+        if self.following:
+            self._to_end()
+            return
+        self._placing = True
+        self.scroll_to(y=max(0, self._shows.row(at) - under), animate=False, immediate=True)
+        self._placing = False
 
     def _index(self) -> None:
         """Which lines are shown, and in how many rows each."""
-        self._shown, self._rows, self._tops = [], [], []
-        self._extend(0)
+        self._shows.wrap_width = self._text_width() if self.wrap else 0
+        self._shows.index(self.held.entries)
+        self.count = len(self._shows)
         self.refresh()
 
     def _extend(self, start: int) -> None:
-        new = [index for index in range(start, len(self.lines)) if self._visible(self.lines[index])]
-        if self.wrap:
-            self._wrap_width = self._text_width()
-            for index in new:
-                self._tops.append(len(self._rows))
-                parts = max(1, len(chop_cells(self._body(self.lines[index]), self._wrap_width)))
-                self._rows += [(len(self._shown), part) for part in range(parts)]
-                self._shown.append(index)
-            self.count = len(self._rows)
-        else:
-            self._shown += new
-            self.count = len(self._shown)
-        if new:
+        if self._shows.extend(start):
+            self.count = len(self._shows)
             self.refresh()
 
     def _text_width(self) -> int:
         return max(10, self.scrollable_content_region.width - (10 if self.times else 1))
 
     def on_resize(self) -> None:
-        if self.wrap and self._wrap_width != self._text_width():
+        if self.wrap and self._shows.wrap_width != self._text_width():
             self._index()
         if self.following:
             self._to_end()
 
     # --- drawing ---
 
-    def _body(self, line: "LogLine") -> str:
-        return plain(line.text)
-
     def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
-        shown, part = self._rows[index] if self.wrap else (index, 0)
-        line = self.lines[self._shown[shown]]
-        text = self._body(line)
+        line, part = self._shows.entry(index)
+        if isinstance(line, Gap):
+            return self.strip([self._gap_cell(line)], width)
+        text = plain(line.text)
+        role = log_role(text)
         if self.wrap:
-            pieces = chop_cells(text, self._wrap_width)
+            pieces = chop_cells(text, self._shows.wrap_width)
             text = pieces[part] if part < len(pieces) else ""
         base, palette = self.base, self.palette
         segments: list[Segment] = [Segment(" ", base)]
         if self.times:
             zone = host_of(self).zone
             segments.append(Segment(f"{clock(line.at, zone) if part == 0 else '':<8} ", base + palette["faint"]))
-        role = log_role(self._body(line))
-        style = base + palette[role]
-        segments += self._highlighted(text, style)
+        segments += self._highlighted(text, base + palette[role])
         if not self.wrap and cell_len(text) + 1 > width:
             strip = Strip(segments).crop(0, width - 1)
             return Strip([*strip, Segment(self.glyphs.ellipsis[:1], base + palette["faint"])])
         return Strip(segments).adjust_cell_length(width, base)
 
+    def _gap_cell(self, gap: Gap) -> Cell:
+        dots = self.glyphs.ellipsis
+        return [
+            (
+                f" {dots} {size(gap.end - gap.start)} of the log is not shown here: scroll on to read it {dots}",
+                "mark",
+            )
+        ]
+
     def _highlighted(self, text: str, style: Style) -> list[Segment]:
-        if self._pattern is None:
+        pattern = self._shows.pattern
+        if pattern is None:
             return [Segment(text, style)]
         out: list[Segment] = []
         at = 0
-        for match in self._pattern.finditer(text):
+        for match in pattern.finditer(text):
             if match.start() == match.end():
                 break
             out.append(Segment(text[at : match.start()], style))
@@ -185,39 +198,75 @@ class LogView(Lines):
 
     # --- moving ---
 
+    @property
+    def _end(self) -> int:
+        """The first row in view at the end."""
+        return max(0, self._count - self.page)
+
     def _to_end(self) -> None:
-        self.scroll_to(y=max(0, self._count - self.page), animate=False)
+        self.scroll_to(y=self._end, animate=False)
 
     def move(self, by: int) -> None:
-        if by < 0 and self.following:
+        if by < 0:
+            self._pause()
+        super().move(by)
+        self._look_for_gaps(min(max(0, self.first + by), self._end), up=by < 0)
+
+    def _pause(self) -> None:
+        if self.following:
             self.following = False
             self.post_message(self.Changed())
-        super().move(by)
-        if by < 0 and self.first + by <= 0:
-            self._want_older()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        end = max(0, self._count - self.page)
-        if new_value < old_value and self.following and new_value < end:
-            self.following = False
-            self.post_message(self.Changed())
-        if new_value <= 0 and old_value > 0 and not self.following:
-            self._want_older()
+        if self._placing:
+            return
+        up = new_value < old_value
+        if up and new_value < self._end:
+            self._pause()
+        if not self.following:
+            self._look_for_gaps(int(new_value), up)
 
-    def _want_older(self) -> None:
-        first = self.lines[0].offset if self.lines else 0
-        if first > 0 and self._asked_before != first:
-            self._asked_before = first
-            self.post_message(self.OlderWanted(first))
+    def _look_for_gaps(self, first: int, up: bool) -> None:
+        """A person moves, and these rows come into view: what is not held of them is read, the nearest first."""
+        if self.held.whole:
+            return
+        entries = (self._shows.entry(row)[0] for row in range(first, min(self._count, first + self.page)))
+        gaps = [entry for entry in entries if isinstance(entry, Gap)]
+        if not gaps:
+            self._asked = None
+        else:
+            self._ask(gaps[-1] if up else gaps[0], forward=not up)
+
+    def _ask(self, gap: Gap, forward: bool) -> None:
+        if gap != self._asked:
+            self._asked, self._forward = gap, forward
+            self.post_message(self.GapReached(self.held.attempt, gap, forward))
+
+    def action_cursor_first(self) -> None:
+        """To the first line that was written."""
+        first = self.held.entries[0] if self.held.entries else None
+        if isinstance(first, Gap):
+            self._ask(first, forward=True)
+        self.move(-self._count)
 
     def action_cursor_last(self) -> None:
-        self.action_follow(always=True)
+        self._follow()
 
-    def action_follow(self, always: bool = False) -> None:
-        self.following = True if always else not self.following
-        if self.following:
-            self._to_end()
+    def action_follow(self) -> None:
+        if self.eof:
+            self.post_message(self.Ended())
+        if self.following and not self.eof:
+            self._pause()
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        self.following = True
+        last = self.held.entries[-1] if self.held.entries else None
+        if isinstance(last, Gap):
+            self._ask(last, forward=False)
+        self._to_end()
         self.post_message(self.Changed())
 
     def action_wrap(self) -> None:
@@ -229,73 +278,74 @@ class LogView(Lines):
         self._rebuild()
 
     def action_errors_only(self) -> None:
-        self.only_errors = not self.only_errors
+        self._shows.only_errors = not self._shows.only_errors
         self._rebuild()
 
     def _rebuild(self) -> None:
+        at, under = self._top()
         self._index()
-        if self.following:
-            self._to_end()
+        self._put(at, under)
         self.post_message(self.Changed())
 
     # --- search ---
 
-    def search(self, text: str) -> int:
-        """How many lines match; goes to the last of them. A text that is no regular expression is taken literally."""
-        if not text:
-            self._pattern, self._match = None, -1
-            self.refresh()
-            self.post_message(self.Changed())
-            return 0
-        flags = re.NOFLAG if any(c.isupper() for c in text) else re.IGNORECASE
-        try:
-            self._pattern = re.compile(text, flags)
-        except re.error:
-            self._pattern = re.compile(re.escape(text), flags)
-        found = self._matches()
-        if found:
-            self._go(found[-1])
+    def search(self, text: str) -> str:
+        """What was found, in words; goes to the last of it. A text that is no regular expression is taken literally."""
+        self._searched, self._match = text, -1
+        if text:
+            flags = re.NOFLAG if any(c.isupper() for c in text) else re.IGNORECASE
+            try:
+                pattern = re.compile(text, flags)
+            except re.error:
+                pattern = re.compile(re.escape(text), flags)
+            self._shows.search(pattern)
+            self._go(self._shows.previous_match(0))
+        else:
+            self._shows.search(None)
         self.refresh()
         self.post_message(self.Changed())
-        return len(found)
+        return f"{counted(len(self._shows.found), 'line')}{self._of_what}" if text else ""
 
-    def _matches(self) -> Sequence[int]:
-        pattern = self._pattern
-        if pattern is None:
-            return []
-        return [n for n, index in enumerate(self._shown) if pattern.search(self._body(self.lines[index]))]
+    @property
+    def searching(self) -> bool:
+        return bool(self._searched)
 
-    def _go(self, shown: int) -> None:
-        self._match = shown
-        self.following = False
-        row = self._tops[shown] if self.wrap else shown
+    @property
+    def _of_what(self) -> str:
+        """Among which lines that is."""
+        return "" if self.held.whole else " in the lines read so far"
+
+    def _go(self, offset: int | None) -> None:
+        if offset is None:
+            return
+        self._match = offset
+        self._pause()
+        row = self._shows.row(offset)
         if not self.first <= row < self.first + self.page:
             self.scroll_to(y=max(0, row - self.page // 2), animate=False)
         self.post_message(self.Changed())
 
     def action_next_match(self) -> None:
-        found = self._matches()
-        if found:
-            at = bisect_right(found, self._match)
-            self._go(found[at % len(found)])
+        self._go(self._shows.next_match(self._match))
 
     def action_previous_match(self) -> None:
-        found = self._matches()
-        if found:
-            earlier = [n for n in found if n < self._match]
-            self._go((earlier or found)[-1])
+        self._go(self._shows.previous_match(self._match))
 
     @property
     def status(self) -> Cell:
         """For the title: what is switched on."""
         cell: Cell = []
-        if self._pattern is not None:
-            found = self._matches()
+        found = self._shows.found
+        if self._searched:
             at = found.index(self._match) + 1 if self._match in found else 0
-            cell.append((f"/{plain(self._pattern.pattern)} {at}/{len(found)}", "warn"))
-        for on, word in ((self.only_errors, "errors only"), (self.wrap, "wrapped"), (self.times, "times")):
+            cell.append((f"/{plain(self._searched)} {at}/{len(found)}{self._of_what}", "warn"))
+        if self._shows.only_errors:
+            cell.append((f"errors only{'' if self._searched else self._of_what}", "accent"))
+        for on, word in ((self.wrap, "wrapped"), (self.times, "times")):
             if on:
                 cell.append((word, "accent"))
-        live = self.following and not self.eof
-        cell.append(("following" if live else "end" if self.eof else "paused", "good" if live else "dim"))
+        if self.eof:
+            cell.append(("end" if self.following else "above the end", "dim"))
+        else:
+            cell.append(("following", "good") if self.following else ("paused", "dim"))
         return [part for n, word in enumerate(cell) for part in ([("  ", "")] if n else []) + [word]]
