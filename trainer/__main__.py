@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from broker.protocol.training import EXIT_FAILED, TrainConfig
@@ -39,11 +40,13 @@ def main() -> int:
 
 def leave(code: int) -> None:
     """Ends this process and what it started. At once: what torch does at exit can take longer than the whole stop."""
-    console.finish()
+    with suppress(OSError):  # a full disk
+        console.finish()
     psutil = sys.modules.get("psutil")
     if psutil is not None:
         for child in psutil.Process().children(recursive=True):
-            child.kill()
+            with suppress(psutil.Error):  # it has ended meanwhile
+                child.kill()
     os._exit(code)
 
 
@@ -51,7 +54,8 @@ if __name__ == "__main__":
     try:
         leave(main())
     except (OSError, ValueError) as error:
-        print(f"the trainer could not report: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"the trainer could not report: {error}", file=sys.stderr)
         leave(EXIT_FAILED)
     except Stopped:
         leave(EXIT_FAILED)

@@ -63,6 +63,7 @@ class Watch:
         self.seconds_before = 0.0  # trained by earlier attempts
         self.seconds = 0.0  # of the finished epochs of this attempt
         self.epoch = 0  # finished, in all
+        self.trained = False  # the last one is finished: what follows is the final validation
         self.sound = True  # the newest losses are numbers
         self._emitter = emitter
         self._stop = stop
@@ -194,6 +195,7 @@ class Watch:
 
     def final(self, trainer: Any) -> None:
         """The final validation is about to start, with the arguments of the `val` section."""
+        self.trained = True
         validator = trainer.validator
         for key, value in self.validation.items():
             setattr(validator.args, key, value)

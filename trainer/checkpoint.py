@@ -8,10 +8,8 @@ the training write a new one each time, which takes it longer.
 import csv
 import hashlib
 import io
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +18,8 @@ from typing import Any
 from broker.protocol.job import Checkpoint
 from broker.protocol.states import EndReason
 from broker.protocol.training import BEST_NAME, CHECKPOINTS_NAME
-from trainer.emit import now, sync_directory
+from trainer import durable
+from trainer.emit import now
 from trainer.failures import TrainingError
 
 KEPT = 2  # the newest, and the one before should it turn out bad
@@ -52,8 +51,8 @@ class Keeper:
 
     def settle(self) -> None:
         """Waits until everything asked for is safe. Raises what went wrong."""
-        while self._pending:
-            self._pending.pop(0).result()
+        wait(self._pending)  # a stop may interrupt this: whoever settles then waits for the same
+        self.check()
 
     def _submit(self, step: Callable[[], None]) -> None:
         self._pending.append(self._pool.submit(self._guarded, step))
@@ -69,48 +68,13 @@ class Keeper:
     def _keep(self, source: Path, epoch: int, best: bool, said: Callable[[Checkpoint], None]) -> None:
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"epoch-{epoch:04d}.pt"
-        sha256 = keep_durably(source, path)
+        sha256 = durable.keep(source, path)
         if best:
-            best_path = self._folder / BEST_NAME
-            _link_or_copy(path, best_path).replace(best_path)
+            durable.link_or_copy(path, self._folder / BEST_NAME)
         self.newest = Checkpoint(path=str(path), epoch=epoch, sha256=sha256, attempt=self._fence, at=now())
         said(self.newest)
         for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
             old.unlink(missing_ok=True)
-
-
-def keep_durably(source: Path, target: Path) -> str:
-    """The SHA-256 of `source`. `target` is a whole copy of it or not there. Raises OSError."""
-    partial = _partial(target)
-    shutil.copyfile(source, partial)
-    with partial.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-    partial.replace(target)
-    sync_directory(target.parent)
-    return sha256
-
-
-def copy(source: Path, target: Path) -> None:
-    """`target` is the whole file or not there. Raises OSError."""
-    partial = _partial(target)
-    shutil.copyfile(source, partial)
-    partial.replace(target)
-
-
-def _link_or_copy(source: Path, target: Path) -> Path:
-    """What becomes `target` once it is renamed. Raises OSError."""
-    partial = _partial(target)
-    partial.unlink(missing_ok=True)
-    try:
-        partial.hardlink_to(source)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, partial)
-    return partial
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f"{target.name}.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +181,9 @@ def carry(resumed: Resumable, run: Path) -> float:
     kept.mkdir(exist_ok=True)
     best = Path(resumed.checkpoint.path).with_name(BEST_NAME)
     if best.is_file():
-        copy(best, weights / BEST_NAME)
+        durable.copy(best, weights / BEST_NAME)
         if best.parent != kept:
-            _link_or_copy(best, kept / BEST_NAME).replace(kept / BEST_NAME)
+            durable.link_or_copy(best, kept / BEST_NAME)
     text, seconds = series(resumed.state.get("train_results") or {}, resumed.checkpoint.epoch)
     if text:
         (run / "results.csv").write_text(text, encoding="utf-8")

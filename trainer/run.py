@@ -19,7 +19,7 @@ from broker.protocol.training import (
     TrainConfig,
     TrainerResult,
 )
-from trainer import checkpoint, dataset, environment, limits, model, overrides, weights
+from trainer import checkpoint, dataset, durable, environment, limits, model, overrides, weights
 from trainer.autobatch import GpuMemory
 from trainer.callbacks import Watch, finite, started, supervised
 from trainer.checkpoint import Keeper, Resumable
@@ -50,11 +50,14 @@ def run(config: TrainConfig, emitter: Emitter, stop: Stop) -> int:
         if stop.requested:  # what a stop breaks on its way (a loader's worker that got the signal too) is no failure
             (reason, message), code = attempt.stopped(), EXIT_STOPPED
         else:
+            attempt.settle(error)
             failure = classify(error, attempt.kept())
-            print(failure.traceback or failure.message, flush=True)
-            with suppress(OSError):  # a full disk: the result, written next, is what counts
+            # On a full disk each of these may fail: the result, whose place is kept, is what counts.
+            with suppress(OSError):
                 failed = Failed(at=now(), reason=failure.reason, message=failure.message, traceback=failure.traceback)
                 emitter.emit(failed)
+            with suppress(OSError):
+                print(failure.traceback or failure.message, flush=True)
             reason, message, code = failure.reason, failure.message, EXIT_FAILED
     sampler.stop()
     ok = code == EXIT_OK
@@ -83,15 +86,25 @@ class _Attempt:
         return self._resumed.checkpoint.epoch if self._resumed is not None else 0
 
     def stopped(self) -> tuple[EndReason, str]:
-        """Waits for what is being written, and says why it stopped and what that left."""
-        try:
-            self._keeper.settle()
-        except OSError as error:
-            self._emitter.note(f"the newest checkpoint could not be written: {error}")
+        """Why it stopped and what that left, once nothing is being written any more."""
+        self.settle()
         if self._stop.why:
             return EndReason.INTERRUPTED, f"{self._stop.why}: it left by itself. {self.kept()}"
-        message = f"Stopped as asked. {self.kept()} Resume goes on with epoch {self.epoch + 1}."
-        return EndReason.USER_STOP, message
+        ahead = "makes the final validation" if self._watch.trained else f"goes on with epoch {self.epoch + 1}"
+        return EndReason.USER_STOP, f"Stopped as asked. {self.kept()} Resume {ahead}."
+
+    def settle(self, met: BaseException | None = None) -> None:
+        """Waits for what is being written: what was finished is kept, whatever came after it. Says what went wrong with
+        that, unless it is `met`, and makes room for what is to be said last."""
+        error = None
+        try:
+            self._keeper.settle()
+        except OSError as caught:
+            error = caught
+        self._emitter.make_room()
+        if error is not None and error is not met:
+            with suppress(OSError):
+                self._emitter.note(f"the newest checkpoint could not be written: {error}")
 
     def kept(self) -> str:
         if self.epoch > 0:
@@ -199,9 +212,9 @@ class _Attempt:
     def _only_final(self, trainer: Any, resumed: Resumable, data: Dataset) -> None:
         """All epochs were trained; what came after them was cut short."""
         run = Path(trainer.wdir)
-        checkpoint.copy(Path(resumed.checkpoint.path), run / "last.pt")
+        durable.copy(Path(resumed.checkpoint.path), run / "last.pt")
         if not (run / checkpoint.BEST_NAME).exists():
-            checkpoint.copy(run / "last.pt", run / checkpoint.BEST_NAME)
+            durable.copy(run / "last.pt", run / checkpoint.BEST_NAME)
         trainer.epochs = resumed.checkpoint.epoch
         trainer.epoch = trainer.epochs - 1
         trainer.model = resumed.state["ema"]

@@ -1,6 +1,8 @@
-"""SIGTERM means "checkpoint and leave". The first one raises Stopped out of whatever runs, the second ends the process.
+"""SIGTERM means "checkpoint and leave": the first one raises Stopped out of whatever runs.
 
-Nothing that must not be left half done is interrupted: it holds the signal back and lets it through at its end.
+Another changes nothing: a broker that was started again repeats it, while the last checkpoint is still being written.
+Only a person who presses Ctrl-C twice at a terminal means "at once". Nothing that must not be left half done is
+interrupted: it holds the signal back and lets it through at its end.
 """
 
 import os
@@ -11,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_AT_ONCE = 128 + signal.SIGTERM
+EXIT_AT_ONCE = 128 + signal.SIGINT
 ECHO_S = 1.0  # a signal to the group and one to the process are the same wish
 
 
@@ -25,7 +27,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.why = ""  # where nobody asked from outside
-        self._asked_at = 0.0
+        self._interrupted_at = 0.0  # by a terminal
         self._held = 0
         self._pid = os.getpid()
 
@@ -34,15 +36,17 @@ class Stop:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return  # a data loading worker that was forked from here: its parent decides
-        if self.requested:
-            if time.monotonic() - self._asked_at > ECHO_S:
+        if number == signal.SIGINT:
+            at = time.monotonic()
+            if self._interrupted_at and at - self._interrupted_at > ECHO_S:
                 os._exit(EXIT_AT_ONCE)
+            self._interrupted_at = self._interrupted_at or at
+        if self.requested:
             return
         self.requested = True
-        self._asked_at = time.monotonic()
         # Workers that got the signal too die of it, and torch would raise that as an error of its own.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.check()

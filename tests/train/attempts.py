@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,9 @@ PATIENCE_S = 150.0
 class Attempt:
     """One process in its own session. Always ended by `close`, which the `attempts` fixture calls."""
 
-    def __init__(self, directory: Path, fence: int, config: dict[str, Any], home: Path, gpus: str) -> None:
+    def __init__(
+        self, directory: Path, fence: int, config: dict[str, Any], *, home: Path, gpus: str, program: Sequence[str]
+    ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         defaults: dict[str, Any] = {"job_id": 7, "fence": fence, "directory": str(directory), "model": "yolov8n.yaml"}
@@ -42,7 +44,7 @@ class Attempt:
         env |= {"HOME": str(home), "CUDA_VISIBLE_DEVICES": gpus, "https_proxy": "http://127.0.0.1:9"}
         self._log = (directory / "output.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trainer", str(path)],
+            [sys.executable, "-m", *program, str(path)],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env=env,
@@ -114,11 +116,20 @@ class Attempts:
         self._gpus = gpus
         self._started: list[Attempt] = []
 
-    def start(self, *, args: dict[str, Any] | None = None, directory: Path | None = None, **config: Any) -> Attempt:
+    def start(
+        self,
+        *,
+        args: dict[str, Any] | None = None,
+        directory: Path | None = None,
+        program: Sequence[str] = ("trainer",),
+        **config: Any,
+    ) -> Attempt:
+        """`program`: a module and its arguments, which runs the trainer."""
         fence = len(self._started) + 1
         small = {"epochs": 1, "imgsz": 32, "batch": 4, "plots": False}
         config = {**config, "args": {**small, **(args or {})}}
-        attempt = Attempt(directory or self.folder / str(fence), fence, config, self.folder, self._gpus)
+        where = directory or self.folder / str(fence)
+        attempt = Attempt(where, fence, config, home=self.folder, gpus=self._gpus, program=program)
         self._started.append(attempt)
         return attempt
 

@@ -7,7 +7,9 @@ import pytest
 
 from broker.protocol.states import EndReason
 from broker.protocol.training import EXIT_FAILED, Failed, Started
+from tests.faults.disk import small_disk
 from tests.train.attempts import Attempt, Attempts
+from tests.train.told import BROKEN
 from wyolo_tui import shapes
 
 pytestmark = pytest.mark.train
@@ -82,6 +84,14 @@ def test_a_loss_that_becomes_nan(attempts: Attempts, data: Path) -> None:
     assert attempt.epochs() == [1]
 
 
+def test_what_breaks_while_a_checkpoint_is_copied_does_not_lose_it(attempts: Attempts, data: Path) -> None:
+    attempt = attempts.run(args={"data": str(data), "epochs": 3}, program=("tests.train.told", BROKEN))
+    failure = failed(attempt)
+    assert BROKEN in failure.message
+    assert "The checkpoint of epoch 1 is kept." in failure.message
+    assert attempt.result().epoch == attempt.checkpoints()[0].epoch == 1
+
+
 @pytest.mark.parametrize("met", ["run/weights/best.pt", "checkpoints/epoch-0001.pt.tmp"])
 def test_a_full_disk(attempts: Attempts, data: Path, met: str) -> None:
     """/dev/full is one; what Ultralytics saves meets it, or our copy."""
@@ -93,6 +103,24 @@ def test_a_full_disk(attempts: Attempts, data: Path, met: str) -> None:
     assert failed(attempt).reason is EndReason.DISK_FULL
     assert attempt.epochs() == []
     assert attempt.of(Started)
+
+
+@pytest.mark.parametrize(("mib", "kept"), [(50, 0), (100, 1)])
+def test_a_disk_that_fills_up_with_all_that_is_written(attempts: Attempts, data: Path, mib: int, kept: int) -> None:
+    """Log, events and result lie on it too. What Ultralytics saves fills it (50 MiB), or our copy of that (100 MiB)."""
+    args = {"data": str(data), "epochs": 3}
+    with small_disk(attempts.folder / f"disk-{mib}", mib) as disk:
+        attempt = attempts.run(args=args, directory=disk / "attempt")
+        failure, result = failed(attempt), attempt.result()
+        assert failure.reason is EndReason.DISK_FULL, failure
+        assert (result.epoch, result.events) == (kept, len(attempt.events()))
+        assert attempt.epochs() == [saved.epoch for saved in attempt.checkpoints()] == list(range(1, kept + 1))
+        assert not list(attempt.directory.rglob("*.tmp"))
+        if kept:
+            assert "The checkpoint of epoch 1 is kept." in failure.message
+            resumed = attempts.run(args=args, resume=attempt.checkpoints())
+            assert resumed.epochs() == [2, 3], resumed.log()
+        attempt.close()
 
 
 def test_a_pickle_that_runs_a_program_is_not_loaded(attempts: Attempts, data: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.job import Checkpoint
-from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, copy, series
+from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, series
+from trainer.durable import copy
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def test_a_copy_that_breaks_off_leaves_the_older_file(tmp_path: Path, source: Pa
     with pytest.raises(OSError, match="No space left"):
         copy(source, target)
     assert target.read_bytes() == b"older"
+    assert [path.name for path in tmp_path.iterdir() if path != source] == ["best.pt"]
 
 
 def test_results_are_cut_at_the_checkpoint_and_keep_their_clock() -> None:

@@ -1,8 +1,9 @@
-"""The first signal leaves in good order, the second at once, and neither in the middle of what must be whole."""
+"""A stop leaves in good order, however often it is said, and never in the middle of what must be whole."""
 
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +37,24 @@ def test_a_stop_waits_for_what_is_being_written() -> None:
     assert run(echo=1.0, again="pass") == (75, ["whole", "stopped"])
 
 
-def test_a_second_signal_ends_it_at_once() -> None:
-    assert run(echo=-1.0, again="os.kill(os.getpid(), signal.SIGTERM)") == (EXIT_AT_ONCE, ["whole"])
+def test_a_stop_that_is_said_again_later_still_waits_for_what_is_being_written() -> None:
+    """A broker that was started again repeats it."""
+    again = "os.kill(os.getpid(), signal.SIGTERM); print('still', flush=True)"
+    assert run(echo=-1.0, again=again) == (75, ["whole", "still", "stopped"])
+
+
+@pytest.mark.parametrize(
+    ("after", "left"), [("SIGTERM", (75, ["whole", "still", "stopped"])), ("SIGINT", (EXIT_AT_ONCE, ["whole"]))]
+)
+def test_who_presses_ctrl_c_twice_waits_for_nothing(after: str, left: tuple[int, list[str]]) -> None:
+    again = f"os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.{after}); print('still', flush=True)"
+    assert run(echo=-1.0, again=again) == left
 
 
 def test_the_same_wish_said_twice_at_once_is_one() -> None:
-    """A signal to the process and one to its group."""
-    assert run(echo=10.0, again="os.kill(os.getpid(), signal.SIGTERM)") == (75, ["whole", "stopped"])
+    """A Ctrl-C goes to the group, and who started the process passes it on."""
+    again = "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)"
+    assert run(echo=10.0, again=again) == (75, ["whole", "stopped"])
 
 
 def test_a_forked_loader_does_not_decide_for_its_parent() -> None:
@@ -63,4 +75,26 @@ def test_held_until_released() -> None:
 
 def test_stopped_is_not_caught_by_those_who_catch_errors() -> None:
     assert not issubclass(Stopped, Exception)
-    assert EXIT_AT_ONCE == 128 + signal.SIGTERM
+    assert EXIT_AT_ONCE == 128 + signal.SIGINT
+
+
+LEAVE = """
+import subprocess, sys
+import psutil
+from trainer.__main__ import leave
+loaders = [psutil.Process(subprocess.Popen(["sleep", "60"]).pid) for _ in range(2)]
+def listed(*_, **__):
+    loaders[0].kill()
+    loaders[0].wait()
+    return loaders
+psutil.Process.children = listed
+print(loaders[1].pid, flush=True)
+leave(0)
+"""
+
+
+def test_a_loader_that_ends_by_itself_meanwhile_does_not_make_a_failure_of_a_training_that_is_done() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVE], check=False, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    other = Path("/proc") / done.stdout.strip() / "stat"
+    assert not other.exists() or other.read_text().rpartition(")")[2].split()[0] == "Z"
