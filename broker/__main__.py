@@ -55,22 +55,28 @@ def _every_setting() -> str:
 
 
 def _settings(given: argparse.Namespace) -> "Settings":
-    import tomllib
-
     from pydantic import ValidationError
 
     from broker import settings
     from broker.protocol.mistakes import mistakes
+    from broker.setting_sources import Unreadable, origin
 
     flags = {name: value for name, value in vars(given).items() if name != "config"}
     try:
         return settings.load(given.config, **flags)
     except ValidationError as error:
-        for finding in mistakes(error.errors(include_url=False), settings.Settings, settings.NodeSettings, secret=True):
-            print(f"wyolo broker: {finding.where}: {finding.message}. {finding.hint}".rstrip(". "), file=sys.stderr)
+        for wrong in error.errors(include_url=False):
+            setting = str(wrong["loc"][0]) if wrong["loc"] else ""
+            secret = setting in settings.SECRET
+            for finding in mistakes([wrong], settings.Settings, settings.NodeSettings, secret=secret):
+                who = origin(setting, given.config, flags)
+                print(
+                    f"wyolo broker: {who}: {finding.where}: {finding.message}. {finding.hint}".rstrip(". "),
+                    file=sys.stderr,
+                )
         raise SystemExit(2) from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        _refuse(f"the configuration cannot be read: {error}")
+    except Unreadable as error:
+        _refuse(str(error))
 
 
 def _refuse(message: str) -> NoReturn:

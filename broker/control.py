@@ -67,7 +67,10 @@ class Control:
         admitted = await self._admission.read(request, by=by)
         ok = admitted.spec is not None
         start = "" if admitted.spec is None else "held" if request.hold else await self._forecast(admitted.spec)
-        return Validation(ok=ok, findings=admitted.findings, spec=admitted.spec, data=admitted.data, would_start=start)
+        task_id = None if admitted.spec is None else admitted.spec.task_id
+        shared = None if task_id is None else await self._ledger.shared_task_id(task_id)
+        findings = [*admitted.findings, *([] if shared is None else [shared])]
+        return Validation(ok=ok, findings=findings, spec=admitted.spec, data=admitted.data, would_start=start)
 
     async def submit(
         self,

@@ -20,8 +20,9 @@ from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
 from broker.datadir import DataDir
-from broker.errors import BrokerError, DataDirLocked, LedgerFull, LedgerUnusable
+from broker.errors import BadInput, BrokerError, DataDirLocked, LedgerFull, LedgerUnusable
 from broker.own_redis import OwnRedis
+from broker.setting_sources import misspelt
 from broker.settings import Settings
 from broker.version import VERSION
 
@@ -48,6 +49,8 @@ def main(settings: Settings) -> int:
     except (OSError, DataDirLocked) as error:
         return _cannot_start(str(error))
     _log_to(settings)
+    for name, near in misspelt(os.environ, Settings.model_fields):
+        _log.warning("the variable %s is no setting, and nobody reads it: did you mean %s?", name, near)
     try:
         sock = _listen(settings.host, settings.port)
     except OSError as error:
@@ -61,6 +64,8 @@ def main(settings: Settings) -> int:
             _leave_soon()
     except (LedgerUnusable, LedgerFull) as error:
         return _cannot_start(str(error))
+    except BadInput as error:  # a setting that only its user understands, such as the address of a Redis
+        return _cannot_start("; ".join(f"{wrong.where}: {wrong.message}: {wrong.hint}" for wrong in error.findings))
     finally:
         home.withdraw()
     return 0

@@ -5,20 +5,25 @@ docs/settings.md is what `python -m broker.settings` prints, and a test compares
 
 import json
 import os
-import tomllib
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
+    SettingsError,
 )
 
+from broker.setting_sources import Unreadable, default_config, read_toml, variable
+
 SHORTEST_LEASE_S = 3.0  # of self-fencing: the last third of it is for saving
+SECRET = frozenset({"redis_url"})  # what was given for these is not repeated
 SANDBOXES_NAME = "sandboxes.toml"  # in the data directory; written by `wyolo sandbox`
 
 
@@ -159,7 +164,7 @@ def _host(address: str) -> str:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WYOLO_", env_nested_delimiter="__", extra="forbid")
-    toml_path: ClassVar[Path | None] = None
+    from_file: ClassVar[Mapping[str, Any]] = {}
 
     data_dir: Path = Field(
         default_factory=default_data_dir, description="ledger, jobs, key, embedded Redis; private (0700)"
@@ -213,34 +218,34 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
-        if cls.toml_path is not None:
-            sources.append(TomlConfigSettingsSource(settings_cls, cls.toml_path))
-        return tuple(sources)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, dict(cls.from_file))
 
-
-def default_config() -> Path | None:
-    """$WYOLO_CONFIG, else $XDG_CONFIG_HOME/wyolo/wyolo.toml or ~/.config/wyolo/wyolo.toml where there is one."""
-    if named := os.environ.get("WYOLO_CONFIG"):
-        return Path(named)
-    base = os.environ.get("XDG_CONFIG_HOME")
-    path = (Path(base) if base else Path.home() / ".config") / "wyolo" / "wyolo.toml"
-    return path if path.is_file() else None
+    @field_validator("nodes")
+    @classmethod
+    def _named_apart(cls, nodes: list[NodeSettings]) -> list[NodeSettings]:
+        for name, count in Counter(node.name for node in nodes).items():
+            if count > 1:
+                raise ValueError(f"{count} nodes are called `{name}`: give each a name of its own")
+        return nodes
 
 
 def load(config: Path | None, **flags: Any) -> Settings:
     """Settings from flags that are not None, the environment, the file and the defaults, in that order.
 
-    Raises pydantic.ValidationError; OSError or tomllib.TOMLDecodeError when the file cannot be read.
+    Raises pydantic.ValidationError; Unreadable for what is no TOML or JSON at all.
     """
     config = config or default_config()
 
     class _WithFile(Settings):
-        toml_path = config
+        from_file = {} if config is None else read_toml(config)
 
-    if config is not None and not config.is_file():
-        raise FileNotFoundError(f"no configuration file at {config}")
-    found = _WithFile(**{name: value for name, value in flags.items() if value is not None})
+    try:
+        found = _WithFile(**{name: value for name, value in flags.items() if value is not None})
+    except SettingsError as error:
+        name = re.search(r'field "(\w+)"', str(error))
+        raise Unreadable(
+            f"{variable(name[1]) if name else 'the environment'}: is not JSON: {error.__cause__}"
+        ) from error
     found.data_dir = found.data_dir.expanduser().absolute()
     named = {node.name for node in found.nodes}
     found.nodes = [*found.nodes, *(node for node in sandboxes(found.data_dir) if node.name not in named)]
@@ -248,11 +253,14 @@ def load(config: Path | None, **flags: Any) -> Settings:
 
 
 def sandboxes(data_dir: Path) -> list[NodeSettings]:
-    """Nodes that `wyolo sandbox up` has raised. Raises as `load`."""
+    """Nodes that `wyolo sandbox up` has raised. Raises Unreadable."""
     path = data_dir / SANDBOXES_NAME
     if not path.is_file():
         return []
-    return _Registered.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).nodes
+    try:
+        return _Registered.model_validate(read_toml(path)).nodes
+    except ValidationError as error:
+        raise Unreadable(f"{path}: {error}: wyolo sandbox up writes it anew") from error
 
 
 class _Registered(BaseModel):
@@ -298,7 +306,9 @@ _HEAD = """\
 A flag (`wyolo broker --port 0`) goes before the environment (`WYOLO_PORT=0`), the environment before the file
 (`port = 0`), the file before the default. The file is `--config`, else `$WYOLO_CONFIG`, else
 `~/.config/wyolo/wyolo.toml`. Flags: `--config`, `--data-dir`, `--host`, `--port`, `--redis-url`, `--log-level`. In the
-environment, lists and tables are JSON: `WYOLO_PATH_MAP='{"/datasets": "/mnt/data"}'`.
+environment, lists and tables are JSON: `WYOLO_PATH_MAP='{"/datasets": "/mnt/data"}'`. What is wrong ends the start with
+exit code 2 and a line that says which flag, variable or file it is; a variable that only looks like one of these is
+warned of.
 
 This page is what `python -m broker.settings` prints.
 

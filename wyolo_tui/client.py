@@ -107,6 +107,10 @@ class BrokerClient(Wire):
     async def events(self, job_id: int, after: int = 0, limit: int | None = None) -> list[AuditEntry]:
         return await self.get_list(ENTRIES, f"/jobs/{job_id}/events", without_none(after=after, limit=limit))
 
+    async def audit(self, after: int = 0, limit: int | None = None) -> list[AuditEntry]:
+        """Everything that happened, to all jobs and nodes."""
+        return await self.get_list(ENTRIES, "/audit", without_none(after=after, limit=limit))
+
     async def checkpoints(self, job_id: int) -> list[Checkpoint]:
         return await self.get_list(CHECKPOINTS, f"/jobs/{job_id}/checkpoints")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from broker.errors import BadInput
 from broker.protocol.api import DataSummary, ErrorCode, Finding
+from broker.protocol.findings import line
 from broker.protocol.job import JobSpec
 
 
@@ -18,15 +19,10 @@ class Admitted:
 
     @property
     def warnings(self) -> list[str]:
-        return [_line(finding) for finding in self.findings if finding.level == "warning"]
+        return [line(finding) for finding in self.findings if finding.level == "warning"]
 
     def required(self) -> JobSpec:
         """Raises BadInput."""
         if self.spec is None:
             raise BadInput([finding for finding in self.findings if finding.level == "error"], self.code)
         return self.spec
-
-
-def _line(finding: Finding) -> str:
-    place = f"{finding.where}: " if finding.where else ""
-    return f"{place}{finding.message}" + (f" ({finding.hint})" if finding.hint else "")

@@ -24,7 +24,7 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
     except BadInput as error:
         return Admitted(None, error.findings, code=error.code)
     found = legacy.read(document_read, settings.path_map, request.base_dir)
-    said = found.findings if request.config is None else document.located(found.findings, request.config)
+    said = document.located(found.findings, request.config, request.set)
     if found.spec is None:
         return Admitted(None, said)
     spec = found.spec if origin is None else found.spec.model_copy(update={"trial_number": origin.trial_number})

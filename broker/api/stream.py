@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 
-from broker.api.services import Services, services
+from broker.api.services import Services, answer_list, services
 from broker.api.sse import HEADERS, HEARTBEAT, HEARTBEAT_S, MEDIA_TYPE, frame
 from broker.bus import Subscription
-from broker.protocol.event import FollowerEvent, Resync
+from broker.protocol.event import AuditEntry, FollowerEvent, Resync
 
 router = APIRouter()
+
+AUDIT = TypeAdapter(list[AuditEntry])
 
 PAGE = 1000
 MOST_REPLAYED = 20_000  # who missed more reads the snapshot again
@@ -29,6 +32,16 @@ async def events(request: Request, after: Annotated[int | None, Query(ge=0)] = N
     return StreamingResponse(
         _frames(broker, subscription, max(marks, default=None)), headers=HEADERS, media_type=MEDIA_TYPE
     )
+
+
+@router.get("/audit")
+async def audit(
+    request: Request,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+) -> Response:
+    """Everything that happened to jobs and nodes, in order. Of what a follower missed it is told how it is by now."""
+    return answer_list(AUDIT, await services(request).ledger.audit(None, after, limit))
 
 
 async def _frames(broker: Services, subscription: Subscription, after: int | None) -> AsyncIterator[bytes]:

@@ -26,7 +26,7 @@ from broker.ledger.records import (
 )
 from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction, Writer
-from broker.protocol.api import JobPage, MetricTable
+from broker.protocol.api import Finding, JobPage, MetricTable
 from broker.protocol.event import AuditEntry, FollowerEvent
 from broker.protocol.job import Attempt, Checkpoint, Job
 from broker.protocol.states import JobState, Priority
@@ -149,6 +149,10 @@ class Ledger:
     async def answered(self, key: str, body_hash: str) -> list[int] | None:
         """The jobs that were submitted with this Idempotency-Key; None where it is new. Raises IdempotencyConflict."""
         return await self._readers.run(submission.answered, key, body_hash)
+
+    async def shared_task_id(self, task_id: str) -> Finding | None:
+        """A warning where a job that has not ended has it too."""
+        return await self._readers.run(submission.shared_task_id, task_id)
 
     async def find(self, ref: str) -> int:
         """A job's id from what a person or program calls it: a number, a task_id, or a name; of several with the same

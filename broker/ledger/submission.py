@@ -1,7 +1,7 @@
 """New jobs: their rows, `submit` events and outbox entries, and the keys that make a repeated submission harmless."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,13 @@ from broker.ledger.following import followed
 from broker.ledger.records import NewJob, Submitted
 from broker.ledger.rows import described, encoded, priority_rank
 from broker.ledger.writer import Transaction
-from broker.protocol.states import JobState
+from broker.protocol.api import Finding
+from broker.protocol.findings import line
+from broker.protocol.states import FINAL, JobState
 
 _INSERT_JOB = """INSERT INTO jobs (id, state, kind, name, user, task_id, model, task, data, words, priority, rank,
     epochs, parent_id, submitted_at, queued_at, warnings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_NAMED, _LOOKED_AT = 5, 100  # jobs: in a warning, and to find them
 _INSERT_EVENT = "INSERT INTO events (seq, at, job_id, verb, to_state, by) VALUES (?, ?, ?, 'submit', ?, ?)"
 
 
@@ -29,8 +32,9 @@ class Encoded:
     priority: int
     epochs: int
     parent_id: int | None
-    warnings: str | None
+    warnings: Sequence[str]
     spec: str
+    task_id: str | None
     key: str | None
     body_hash: str
 
@@ -47,8 +51,9 @@ def encode(job: NewJob) -> Encoded:
         priority=priority_rank(job.spec.priority),
         epochs=epochs,
         parent_id=job.parent_id,
-        warnings=encoded(list(job.warnings)) if job.warnings else None,
+        warnings=job.warnings,
         spec=job.spec.model_dump_json(),
+        task_id=job.spec.task_id,
         key=job.key,
         body_hash=job.body_hash,
     )
@@ -88,6 +93,7 @@ def submit(tx: Transaction, batch: Batch) -> list[Submitted]:
 
 def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
     first_id, first_seq = tx.job_id + 1, tx.seq + 1
+    warnings = _warnings(tx.db, jobs, first_id)
     tx.db.executemany(
         _INSERT_JOB,
         [
@@ -101,9 +107,9 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
                 job.parent_id,
                 tx.now,
                 tx.now if job.state is JobState.QUEUED else None,
-                job.warnings,
+                warned,
             )
-            for job_id, job in enumerate(jobs, first_id)
+            for job_id, (job, warned) in enumerate(zip(jobs, warnings, strict=True), first_id)
         ],
     )
     tx.db.executemany("INSERT INTO specs VALUES (?, ?)", [(i, job.spec) for i, job in enumerate(jobs, first_id)])
@@ -118,6 +124,47 @@ def _insert(tx: Transaction, jobs: Sequence[Encoded], by: str) -> None:
     tx.words += [(None, job_id, job.words) for job_id, job in enumerate(jobs, first_id)]
     tx.job_id += len(jobs)
     tx.seq += len(jobs)
+
+
+def _warnings(db: sqlite3.Connection, jobs: Sequence[Encoded], first_id: int) -> Iterator[str | None]:
+    """Of each, also of the task ids of jobs that are there or come before it."""
+    sharing: dict[str, list[int]] = {}
+    for job_id, job in enumerate(jobs, first_id):
+        warnings = list(job.warnings)
+        if job.task_id is not None:
+            if job.task_id not in sharing:
+                sharing[job.task_id] = _living(db, job.task_id)
+            others = sharing[job.task_id]
+            warnings += [line(_shared(job.task_id, others))] if others else []
+            if len(others) <= _NAMED:
+                others.append(job_id)
+        yield encoded(warnings) if warnings else None
+
+
+def shared_task_id(db: sqlite3.Connection, task_id: str) -> Finding | None:
+    """A warning where a job that has not ended has this task id too. Older programs send one and the same for all."""
+    others = _living(db, task_id)
+    return _shared(task_id, others) if others else None
+
+
+def _living(db: sqlite3.Connection, task_id: str) -> list[int]:
+    """The oldest of them, among the newest that have it: thousands that have ended may."""
+    rows = db.execute(
+        f"""SELECT id, state FROM jobs WHERE task_id = ? ORDER BY id DESC LIMIT {_LOOKED_AT}""", (task_id,)
+    ).fetchall()
+    return [job_id for job_id, state in reversed(rows) if JobState(state) not in FINAL][: _NAMED + 1]
+
+
+def _shared(task_id: str, others: Sequence[int]) -> Finding:
+    named = ", ".join(map(str, others[:_NAMED])) + (" and more" if len(others) > _NAMED else "")
+    whose = f"job {named}" if len(others) == 1 else f"jobs {named}"
+    keys = f"progress:{task_id} and stream:{task_id}"
+    return Finding(
+        level="warning",
+        where="task_id",
+        message=f"`{task_id}` is also that of {whose}: all of them write to {keys} in Redis",
+        hint="give each its own, or none",
+    )
 
 
 def answered(db: sqlite3.Connection, key: str, body_hash: str) -> list[int] | None:

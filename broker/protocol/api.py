@@ -26,6 +26,7 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     POST   /nodes/{name}/resume      -> Node
     GET    /queue                    -> QueueChanged
     GET    /events                   ?after=seq, Last-Event-ID -> SSE of FollowerEvent
+    GET    /audit                    ?after=&limit= -> list[AuditEntry]      everything that happened, each once
     GET    /orphans                  -> Orphans;  DELETE removes them, and answers with those that are gone
     GET    /health, /version
 """

@@ -28,6 +28,7 @@ from broker.protocol.document_hints import syntax_finding
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
 MAX_EVENTS = 50_000
+SET = "--set"  # how the command line calls what is assigned beside a text
 
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # only its event parser is used
 _parse_events = cast("Callable[..., Iterator[Event]]", vars(yaml)["parse"])
@@ -42,7 +43,7 @@ _BOOL = {
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+|0o[0-7]+)")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-_MAX_INT = 2**63 - 1
+MAX_INT = 2**63 - 1
 
 _CORE = "tag:yaml.org,2002:"
 _CORE_SCALARS: dict[str, tuple[type, ...]] = {
@@ -96,13 +97,18 @@ def position(text: str, path: str) -> str:
     return _nearest_place(_places(text), path)
 
 
-def located(findings: Iterable[Finding], text: str) -> list[Finding]:
-    """The findings with 'line L, column C' behind each dotted path that stands in the text."""
-    seen = _places(text)
+def located(findings: Iterable[Finding], text: str | None, assigned: Iterable[str] = ()) -> list[Finding]:
+    """The findings with where it was said behind each dotted path: '--set' for those that were assigned, else 'line L,
+    column C' of the text."""
+    seen, paths = {} if text is None else _places(text), list(assigned)
+
+    def place(where: str) -> str:
+        if any(where == path or where.startswith(f"{path}.") for path in paths):
+            return SET
+        return _nearest_place(seen, where)
+
     return [
-        finding.model_copy(update={"where": f"{finding.where} ({place})"})
-        if (place := _nearest_place(seen, finding.where))
-        else finding
+        finding.model_copy(update={"where": f"{finding.where} ({said})"}) if (said := place(finding.where)) else finding
         for finding in findings
     ]
 
@@ -113,7 +119,8 @@ def assign(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     for path, value in values.items():
         *sections, key = path.split(".")
         if not all((*sections, key)):
-            raise DocumentError(Finding(where=path, message="is not a key", hint="write it as in `train.epochs`"))
+            where = f"{path} ({SET})"
+            raise DocumentError(Finding(where=where, message="is not a key", hint="write it as in `train.epochs`"))
         target = result
         for depth, section in enumerate(sections, start=1):
             inner: Any = target.setdefault(section, {})
@@ -122,7 +129,9 @@ def assign(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
             if not isinstance(inner, dict):
                 above = ".".join(sections[:depth])
                 raise DocumentError(
-                    Finding(where=path, message=f"`{above}` is {describe(inner)}, so it has no key `{key}`")
+                    Finding(
+                        where=f"{path} ({SET})", message=f"`{above}` is {describe(inner)}, so it has no key `{key}`"
+                    )
                 )
             target = cast("dict[str, Any]", inner)
         target[key] = value
@@ -161,7 +170,7 @@ def scalar(text: str) -> Any:
         return text
     if _INT.fullmatch(text):
         number = int(text, 0)
-        return number if abs(number) <= _MAX_INT else text
+        return number if abs(number) <= MAX_INT else text
     if _FLOAT.fullmatch(text):
         real = float(text)
         return real if math.isfinite(real) else text

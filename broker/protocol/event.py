@@ -1,7 +1,8 @@
 """What a follower of the broker sees (SSE): a union on `kind`.
 
-Durable kinds carry a `seq` from the ledger, which only grows, and can be replayed with `?after=seq`. Transient kinds
-(progress, sample, queue, resync) carry `seq = 0`: one that was missed is replaced by the next.
+Durable kinds carry a `seq` from the ledger, which only grows, and can be replayed with `?after=seq`: of a job's changes
+that were missed the newest alone, with the job as it is now; `GET /audit` has each. Transient kinds (progress, sample,
+queue, resync) carry `seq = 0`: one that was missed is replaced by the next.
 """
 
 from datetime import datetime

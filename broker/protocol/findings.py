@@ -108,6 +108,12 @@ def given(value: Any) -> str:
     return f"{shorten(repr(value))} ({describe(value)})"
 
 
+def line(finding: Finding) -> str:
+    """As a job keeps it among its warnings."""
+    place = f"{finding.where}: " if finding.where else ""
+    return f"{place}{finding.message}" + (f" ({finding.hint})" if finding.hint else "")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like this one, or ''."""
     names = list(known)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from broker.protocol.document import MAX_INT, scalar
 from broker.protocol.findings import Findings, is_list, is_number, is_whole, near
 from broker.protocol.ultralytics_keys import DEPRECATED, KEYS, VERSION, Key
 
@@ -118,10 +119,12 @@ def _type_hint(entry: Key, value: Any) -> str:
         return "write it without quotes"
     if isinstance(value, str) and entry.kind in {"int", "float", "fraction"}:
         try:
-            float(value)
+            number = float(value)
         except ValueError:
             return ""
-        return "write it without quotes"
+        if not isinstance(scalar(value), str):
+            return "write it without quotes"
+        return "it is too large" if abs(number) > MAX_INT else ""
     return ""
 
 
@@ -238,7 +241,7 @@ def _epochs(where: str, value: Any, findings: Findings) -> Any:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if is_whole(number) and 1 <= number <= 1_000_000:
         return number
-    findings.expected(where, value, "a whole number of at least 1", _type_hint(KEYS["epochs"], value))
+    findings.expected(where, value, "a whole number from 1 to 1,000,000", _type_hint(KEYS["epochs"], value))
     return _BAD
 
 

@@ -81,8 +81,39 @@ async def test_events_tell_the_history_of_a_job_and_follow_all(wyolo: Wyolo, bro
     assert all(verb in table for verb in ("submit", "place", "complete"))
     entries = TypeAdapter(list[AuditEntry]).validate_json((await wyolo("events", "lived", "--json")).out)
     assert entries[0].verb == "submit" and entries[-1].to_state == "completed"
-    done = await wyolo.interrupted("events", "--after", str(entries[0].seq - 1), once=b"completed")
-    assert done.code == 130 and f"job {job.id} lived" in done.out
+    busy = asyncio.create_task(_busy(broker))
+    done = await wyolo.interrupted("events", once=b"busy submit, held")
+    busy.cancel()
+    assert done.code == 130 and "lived" not in done.out
+
+
+async def _busy(broker: Client) -> None:
+    while True:
+        await broker.submit("true", hold=True, name="busy")
+        await asyncio.sleep(0.1)  # its pace: whoever looks waits for one of these
+
+
+async def test_events_after_a_number_are_all_that_came_after_it_each_once_and_then_what_comes(
+    wyolo: Wyolo, broker: Client
+) -> None:
+    mark = (await broker.http.get("/health")).json()["seq"]
+    first = await broker.submit("true")
+    await broker.reaches(first.id)
+    async with wyolo.started("events", "--after", str(mark), "--json") as following:
+        assert following.stdout is not None
+        told = list[AuditEntry]()
+        second = None
+        async with asyncio.timeout(20):
+            while second is None or (told[-1].job_id, told[-1].to_state) != (second.id, "completed"):
+                told.append(AuditEntry.model_validate_json(await following.stdout.readline()))
+                if second is None and told[-1].to_state == "completed":
+                    second = await broker.submit("true")
+    assert [entry.seq for entry in told] == sorted({entry.seq for entry in told}) and told[0].seq == mark + 1
+    for job in (first, second):
+        assert [entry.verb for entry in told if entry.job_id == job.id] == await broker.verbs(job.id)
+    done = await wyolo.interrupted("events", "--after", str(mark), once=f"job {second.id} complete".encode())
+    assert done.code == 130
+    assert all(f"job {first.id} {verb}" in done.out for verb in await broker.verbs(first.id))
 
 
 async def test_nodes_files_metrics_and_status_are_what_the_broker_answers(

@@ -117,3 +117,11 @@ async def test_a_log_line_cannot_command_the_terminal(wyolo: Wyolo, broker: Clie
     await broker.reaches(job.id)
     said = (await wyolo("logs", str(job.id))).out
     assert said.strip().isprintable() and said.startswith("a")
+
+
+async def test_a_task_id_that_another_job_has_is_warned_of(wyolo: Wyolo, broker: Client) -> None:
+    first = await broker.submit("true", hold=True, task_id="worker-1")
+    said = f"! task_id: `worker-1` is also that of job {first.id}:"
+    assert said in (await wyolo("run", "--task-id", "worker-1", "--hold", "--", "true")).err
+    validated = await broker.http.post("/jobs:validate", json={"config": "command: 'true'\ntask_id: worker-1\n"})
+    assert [finding["where"] for finding in validated.json()["findings"]] == ["task_id"]

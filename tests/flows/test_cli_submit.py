@@ -65,7 +65,7 @@ async def test_a_dry_run_says_what_would_run_and_queues_nothing(wyolo: Wyolo, br
     ("given", "said"),
     [
         (["--set", "train.epochz=3"], "did you mean `epochs`"),
-        (["--set", "train.epochs=many"], "train.epochs (line 5, column 3)"),
+        (["--set", "train.epochs=many"], "train.epochs (--set)"),
         (["--set", "train.data=elsewhere/data.yaml"], "elsewhere/data.yaml"),
     ],
 )

@@ -18,6 +18,7 @@ import typer
 from broker import settings
 from broker.protocol.api import Problem
 from broker.protocol.event import EpochDone
+from broker.protocol.filter import SORTS
 from broker.protocol.job import Job
 from broker.protocol.states import JobState
 from tests.running import broker_environment
@@ -346,3 +347,7 @@ def test_an_epoch_is_a_line_with_losses_map_and_the_time_left() -> None:
     assert epoch_line(job(1).model_copy(update={"epochs": 10}), done) == (
         "1 fruit-1: epoch 3/10  box 1.250  cls 2.000  mAP50 0.5000  2s, left 14s"
     )
+
+
+def test_the_manual_names_what_jobs_can_be_sorted_by() -> None:
+    assert f"| {', '.join(SORTS)}; -BY" in (ROOT / "docs" / "cli.md").read_text()

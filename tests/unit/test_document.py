@@ -146,6 +146,17 @@ def test_findings_are_located_in_the_text() -> None:
     assert [finding.where for finding in located] == ["train.epochs (line 2, column 3)", ""]
 
 
+def test_what_was_set_beside_a_text_is_not_looked_for_in_it() -> None:
+    findings = [Finding(where=where, message="m") for where in ("train.epochs", "train.imgsz.0", "train.data")]
+    located = document.located(findings, "train:\n  data: x\n", {"train.epochs": None, "train.imgsz": [1]})
+    assert [finding.where for finding in located] == [
+        "train.epochs (--set)",
+        "train.imgsz.0 (--set)",
+        "train.data (line 2, column 3)",
+    ]
+    assert [finding.where for finding in document.located(findings[:1], None, ["train"])] == ["train.epochs (--set)"]
+
+
 def test_assign_sets_dotted_paths_in_a_copy() -> None:
     before: dict[str, Any] = {"train": {"epochs": 3}, "val": None}
     after = document.assign(before, {"train.epochs": 5, "val.split": "test", "extras.gpu.id": 1})

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from broker.bus import Bus
-from broker.errors import IdempotencyConflict, NotFound
+from broker.errors import Conflict, IdempotencyConflict, NotFound
 from broker.ledger.records import NewJob
 from broker.protocol.event import JobChanged
 from broker.protocol.job import CommandWork, JobSpec, TrainWork
 from broker.protocol.states import JobState, Priority
-from tests.unit.ledgers import COMMAND, TRAIN, opened, submitted
+from tests.unit.ledgers import COMMAND, TRAIN, ended, opened, submitted
 
 
 async def test_a_submitted_job_is_as_it_was_asked_for(tmp_path: Path):
@@ -127,3 +127,21 @@ async def test_specs_come_in_the_order_asked_without_those_that_are_gone(tmp_pat
         jobs = await ledger.specs([2, 99, 1])
         assert [job.id for job in jobs] == [2, 1]
         assert jobs[1].spec == TRAIN
+
+
+async def test_two_jobs_with_one_task_id_are_warned_of_while_neither_has_ended(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        twin = COMMAND.model_copy(update={"task_id": "worker-1"})
+        first = await submitted(ledger, twin)
+        ids = [made.id for made in await ledger.submit([NewJob(TRAIN), *[NewJob(twin, warnings=["w"])] * 7])]
+        told = [(await ledger.job(job_id)).warnings for job_id in (first, *ids)]
+        assert told[:2] == [[], []]
+        assert told[2][0] == "w" and f"task_id: `worker-1` is also that of job {first}:" in told[2][1]
+        assert f"jobs {first}, {ids[1]}:" in told[3][1] and "progress:worker-1" in told[3][1]
+        assert "and more" in told[-1][1]
+        with pytest.raises(Conflict, match="'worker-1' is the task id of several jobs"):
+            await ledger.find("worker-1")
+        for job_id in (first, *ids[1:]):
+            await ended(ledger, job_id, JobState.STOPPED)
+        assert await ledger.shared_task_id("worker-1") is None
+        assert (await ledger.job(await submitted(ledger, twin))).warnings == []

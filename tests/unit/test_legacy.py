@@ -205,6 +205,8 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
         (training("  imgz: 64"), "train.imgz", "unknown key", "`imgsz`"),
         (training("  lr0: 2"), "train.lr0", "expected a number from 0 to 1", ""),
         (training("  batch: 0"), "train.batch", "at least 1, -1, or a part", "70 %"),
+        (training(f"  epochs: {'9' * 30}"), "train.epochs", "from 1 to 1,000,000", "too large"),
+        (training("  epochs: 2000000"), "train.epochs", "from 1 to 1,000,000", ""),
         (training("  batch: 1.5"), "train.batch", "given 1.5", ""),
         (training("  cos_lr: 'true'"), "train.cos_lr", "expected true or false", "without quotes"),
         (training("  optimizer: adamv"), "train.optimizer", "one of auto, SGD", "`Adam`"),

@@ -1,5 +1,6 @@
 """Where a setting comes from, and that each is documented."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 from broker import settings
 from broker.protocol.mistakes import mistakes
+from broker.setting_sources import misspelt
 from broker.settings import NodeSettings, Settings, load, reference
 from tests.running import run_broker
 
@@ -105,15 +107,61 @@ def test_help_names_every_setting_and_its_variable() -> None:
         assert setting.description.split()[0] in shown.stdout
 
 
+NODE = '[[nodes]]\nname = "a"\n'
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("port = \n", "cannot be read"), ('port = "many"\n', "port: expected a valid integer")],
-    ids=["broken TOML", "wrong type"],
+    ("text", "env", "flags", "said"),
+    [
+        ("port = \n", {}, [], "{file} cannot be read: "),
+        ("# caf\xe9\n", {}, [], "{file} cannot be read: not UTF-8 text (byte 6)"),
+        ('port = "many"\n', {}, [], "{file}: port: given 'many' (text), expected a valid integer"),
+        (NODE + NODE, {}, [], "{file}: nodes: 2 nodes are called `a`"),
+        (NODE + "slots = -1\n", {}, [], "{file}: nodes.0.slots: given -1"),
+        ("", {"WYOLO_PORT": "many"}, [], "WYOLO_PORT: port: given 'many' (text), expected a valid integer"),
+        ("port = 1\n", {"WYOLO_PATH_MAP": "{bad"}, [], "WYOLO_PATH_MAP: is not JSON: "),
+        ("", {"WYOLO_NODES": '[{"name": "a", "slots": "x"}]'}, [], "WYOLO_NODES: nodes.0.slots: given 'x' (text)"),
+        ("", {"WYOLO_PORT": "1"}, ["--port", "99999"], "--port: port: given 99999"),
+        ("", {}, ["--redis-url", "foo", "--port", "0"], "redis_url: that url does not name a Redis"),
+    ],
 )
-def test_wrong_settings_end_the_start_with_a_line_and_exit_code_2(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_settings_end_the_start_with_a_line_that_says_whose_they_are_and_exit_code_2(
+    tmp_path: Path, text: str, env: dict[str, str], flags: list[str], said: str
+) -> None:
     file = tmp_path / "wyolo.toml"
-    file.write_text(text)
-    shown = run_broker("--config", str(file))
+    file.write_text(text, encoding="latin-1")
+    shown = run_broker("--config", str(file), "--data-dir", str(tmp_path / "data"), *flags, env=env)
     assert shown.returncode == 2
-    assert said in shown.stderr
+    assert f"wyolo broker: {said.format(file=file)}" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_secret_is_not_repeated_when_it_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "wyolo.toml"
+    file.write_text("redis_url = ['redis://:hunter2@127.0.0.1']\n")
+    shown = run_broker("--config", str(file))
+    assert shown.returncode == 2 and "redis_url" in shown.stderr
+    assert "hunter2" not in shown.stderr
+
+
+def test_a_misspelt_variable_is_told_with_the_setting_that_it_looks_like(tmp_path: Path) -> None:
+    assert list(misspelt(["WYOLO_PREFLITE", "WYOLO_NODSE__0__SLOTS", "WYOLO_FOO", "PATH"], Settings.model_fields)) == [
+        ("WYOLO_PREFLITE", "WYOLO_PREFLIGHT"),
+        ("WYOLO_NODSE__0__SLOTS", "WYOLO_NODES"),
+    ]
+    flags = ("--redis-url", "foo", "--port", "0", "--data-dir", str(tmp_path))
+    shown = run_broker(*flags, env={"WYOLO_PREFLITE": "false"})
+    assert "WYOLO_PREFLITE is no setting, and nobody reads it: did you mean WYOLO_PREFLIGHT?" in shown.stderr
+
+
+def test_variables_of_other_parts_are_not_taken_for_misspelt_settings() -> None:
+    root = Path(__file__).parents[2]
+    texts = [
+        path.read_text(errors="replace")
+        for folder in ("broker", "wyolo_tui", "trainer", "dind")
+        for path in (root / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    named = {name for text in texts for name in re.findall(r"\bWYOLO_[A-Z_]+\b", text)}
+    assert {"WYOLO_URL", "WYOLO_CRASH_AT", "WYOLO_SETS"} < named
+    assert list(misspelt(named, Settings.model_fields)) == []

@@ -27,6 +27,8 @@ from wyolo_tui.client import BrokerClient
 from wyolo_tui.feed import Feed, LinkDown, LinkUp
 from wyolo_tui.present import Cell, clock, day_and_clock, number, plain
 
+PAGE = 1000
+
 
 @verb
 async def command(
@@ -45,7 +47,9 @@ async def command(
     after: Annotated[
         int | None, typer.Option("--after", metavar="SEQ", min=0, help="What came after that number.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 1000,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Of a history, at most so many.")
+    ] = 1000,
 ) -> Exit:  # fmt: skip
     """Show a job's or a node's history: who asked for what, and what came of it. Without either, follow all."""
     if job is not None and node is not None:
@@ -59,7 +63,7 @@ async def command(
                 _show(cli, entries, jobs=True)
             return Exit.OK
         if job is None:
-            await _follow(cli, broker, after)
+            await (_follow(cli, broker) if after is None else _go_on(cli, broker, after))
             return Exit.OK
         entries = await broker.events((await one(broker, job)).id, after or 0, limit)
     if cli.json:
@@ -100,10 +104,40 @@ def _said(entry: AuditEntry, now: datetime) -> str:
     return ": ".join(part for part in parts if part)
 
 
-async def _follow(cli: Session, broker: BrokerClient, after: int | None) -> None:
+async def _go_on(cli: Session, broker: BrokerClient, seq: int) -> None:
+    """Everything after that number, each once, until Ctrl-C. Followers are told of what they missed as it stands by
+    now, so the feed only says when there is more to read."""
+    async with aclosing(Feed(broker, (await broker.health()).seq).follow()) as items:
+        async for item in items:
+            if isinstance(item, LinkDown):
+                cli.note(f"{item.why}; trying again")
+            elif isinstance(item, LinkUp | Resync) or item.seq > seq:
+                while entries := await broker.audit(seq, PAGE):
+                    for entry in entries:
+                        if cli.json:
+                            cli.emit(entry)
+                        else:
+                            cli.say(_entry_line(entry))
+                    seq = entries[-1].seq
+
+
+def _entry_line(entry: AuditEntry) -> str:
+    from wyolo_tui.cli.tables import utc_now
+
+    now = utc_now()
+    whose = f"node {entry.node}" if entry.job_id is None else f"job {entry.job_id}"
+    state = f", {entry.to_state}" if entry.to_state else ""
+    by = f" ({entry.by})" if entry.by else ""
+    return (
+        f"{day_and_clock(entry.at, now, None)} {entry.seq} {whose} {entry.verb}{state}{by}: {_said(entry, now)}".rstrip(
+            ": "
+        )
+    )
+
+
+async def _follow(cli: Session, broker: BrokerClient) -> None:
     """Until Ctrl-C: what is durable, a line each; with --json everything."""
-    seq = (await broker.health()).seq if after is None else after
-    async with aclosing(Feed(broker, seq).follow()) as items:
+    async with aclosing(Feed(broker, (await broker.health()).seq).follow()) as items:
         async for item in items:
             match item:
                 case LinkDown():

@@ -10,6 +10,7 @@ import typer
 
 from broker.protocol.api import JobPage
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, NodeChanged, Progressed, QueueChanged
+from broker.protocol.filter import SORTS
 from broker.protocol.fleet import Node
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.verb import verb
@@ -49,7 +50,7 @@ async def command(
     filter: Annotated[
         str, typer.Option("--filter", "-F", metavar="FILTER", help="'state:failed @node user:ana map50>0.6 words'.")
     ] = "",
-    sort: Annotated[str, typer.Option("--sort", metavar="COLUMN", help="A column, -COLUMN for the other way.")] = "",
+    sort: Annotated[str, typer.Option("--sort", metavar="BY", help=f"{', '.join(SORTS)}; -BY for the other way.")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=1000, help="At most so many.")] = 50,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on as they change, until Ctrl-C.")] = False,
     columns: Annotated[
