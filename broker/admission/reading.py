@@ -77,8 +77,7 @@ def written(spec: JobSpec) -> dict[str, Any]:
     extras: dict[str, Any] = {"image": spec.resources.image, "network": spec.resources.network}
     if gpu is not None:
         asked["gpus"] = [*gpu.ids, *[-1] * (gpu.count - len(gpu.ids))] if gpu.ids else gpu.count
-        if not isinstance(work, CommandWork):
-            extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
+        extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
     return known | {"resources": asked, "extras": extras}
 
 

@@ -64,7 +64,8 @@ def read(document: Mapping[str, Any], path_map: Mapping[str, str], base_dir: str
     _check_keys(document, command, findings)
     train, extras = {} if command else findings.section(document, "train"), _extras(document, findings)
     sweep = findings.section(document, "sweeper") or None
-    wished = resources(findings.section(document, "resources"), train.pop("device", None), extras, findings)
+    asked, older = findings.section(document, "resources"), not DEAD.keys().isdisjoint(document)
+    wished = resources(asked, train.pop("device", None), extras, findings, older=older)
     common: dict[str, Any] = {
         "name": _text(document, "name", findings) or _older_name(train, sweep),
         "user": _user(document, findings),

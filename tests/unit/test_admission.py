@@ -1,7 +1,7 @@
 """What becomes of a submission before it is queued: read, completed, checked; and what is said about it."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from broker.admission.admission import Admission
 from broker.admission.checks import default_name, unstartable
 from broker.admission.reading import written
 from broker.errors import BadInput
+from broker.placement import Room
 from broker.protocol import legacy
 from broker.protocol.api import ErrorCode, SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
@@ -28,8 +29,9 @@ Make = Callable[..., Admission]
 async def admission() -> AsyncIterator[Make]:
     made: list[Admission] = []
 
-    def make(**settings: Any) -> Admission:
-        made.append(Admission(Settings.model_validate({"nodes": [{"name": "local"}, {"name": "big"}], **settings})))
+    def make(rooms: Sequence[Room] = (), **settings: Any) -> Admission:
+        nodes = [{"name": "local"}, {"name": "big"}]
+        made.append(Admission(Settings.model_validate({"nodes": nodes, **settings}), lambda: rooms))
         return made[-1]
 
     yield make
@@ -328,3 +330,47 @@ async def test_an_image_or_network_is_a_name_and_nothing_else(admission: Make, l
 async def test_the_program_of_an_image_is_not_looked_for_here(admission: Make) -> None:
     spec = JobSpec(work=CommandWork(argv=["/only/there"]), resources=Resources(image="ghcr.io/us/new"))
     assert (await admission(nodes=[OPEN]).read(SubmitRequest(spec=spec))).spec is not None
+
+
+HERE = Room("local", slots=1, cpus=2, memory_mib=8000)
+BIG = Room("big", slots=1, cpus=4, memory_mib=8000, gpus=["GPU-a"])
+AWAY = Room("big", slots=1, cpus=1024, memory_mib=1 << 40, closed="cannot be reached", known=False)
+NO_GPU = "asks for GPU 0, and no node has a GPU"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rooms", "level", "said"),
+    [
+        ("resources: {cpus: 100}", [HERE], "warning", "no node can run it: needs 100 cores, local has 2"),
+        ("resources: {memory: 900TB}", [HERE], "warning", "no node can run it: needs 943718400 MiB of memory"),
+        ("resources: {cpus: 100}", [HERE, AWAY], "", ""),
+        ("resources: {cpus: 100}", [], "", ""),
+        ("resources: {cpus: 4}", [HERE, BIG], "", ""),
+        ("  device: 0", [HERE], "error", NO_GPU),
+        ("  device: 0", [HERE, AWAY], "", ""),
+        ("  device: 0", [HERE, BIG], "", ""),
+        ("  device: 7", [HERE, BIG], "warning", "needs GPU 7, big has 1"),
+        ("resources: {gpus: [0]}", [HERE], "error", NO_GPU),
+        ("resources: {gpus: 1}", [HERE], "warning", "asks for a GPU, and no node has a GPU: runs on the CPU"),
+        ("resources: {gpus: 0}", [HERE], "", ""),
+        ("extras: {gpu: {id: 0, limit: 0.5}}", [HERE], "warning", f"{NO_GPU}: runs on the CPU"),
+        ("extras: {gpu: {id: 0}, force_gpu: true}", [HERE], "error", NO_GPU),
+        ("extras: {force_gpu: true}", [HERE], "warning", "no node can run it: needs a GPU, local has none"),
+    ],
+)
+async def test_what_no_node_has_is_said_at_once(
+    admission: Make, lines: str, rooms: list[Room], level: str, said: str
+) -> None:
+    config = f"model: yolov8n.yaml\ntrain:\n  data: coco8.yaml\n{lines}\n"
+    admitted = await admission(rooms=rooms).read(SubmitRequest(config=config))
+    assert (admitted.spec is None) == (level == "error")
+    assert [finding.level for finding in admitted.findings] == [level] * bool(level)
+    assert said in "".join(finding.message for finding in admitted.findings)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "legacy").iterdir()), ids=lambda path: path.name)
+async def test_an_older_file_is_queued_where_no_node_has_a_gpu_and_says_so(admission: Make, path: Path) -> None:
+    text = path.read_text()
+    admitted = await admission(rooms=[HERE], preflight=False).read(SubmitRequest(config=text))
+    spec = admitted.required()
+    assert any("runs on the CPU" in warning for warning in admitted.warnings) == (spec.resources.gpu is not None)

@@ -182,7 +182,7 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
     }
     assert work.val == {"split": "val", "save_json": True, "conf": 0.25}
     assert (spec.name, spec.task_id) == ("exp1", "unique-task-id-123")
-    assert spec.resources.gpu == GpuRequest(count=1, ids=[0])
+    assert spec.resources.gpu == GpuRequest(count=1, ids=[0])  # or the CPU, for older wyolo took what there was
     expected = [
         ("mlflow", "tracking"),
         ("minio", "storage"),
@@ -300,19 +300,28 @@ def test_names_that_ultralytics_knows_are_no_paths() -> None:
     )
 
 
+def _share_of(number: int, required: bool) -> GpuRequest:
+    return GpuRequest(count=1, ids=[number], memory_fraction=0.5, required=required)
+
+
 @pytest.mark.parametrize(
     ("lines", "request_", "warned"),
     [
-        ("  device: 0", GpuRequest(count=1, ids=[0]), []),
-        ("  device: '1,0'", GpuRequest(count=1, ids=[0]), ["resources.gpus"]),
-        ("  device: [0, 1]", GpuRequest(count=1, ids=[0]), ["resources.gpus"]),
-        ("  device: cuda:1", GpuRequest(count=1, ids=[1]), []),
+        ("  device: 0", GpuRequest(count=1, ids=[0], required=True), []),
+        ("  device: '1,0'", GpuRequest(count=1, ids=[0], required=True), ["resources.gpus"]),
+        ("  device: [0, 1]", GpuRequest(count=1, ids=[0], required=True), ["resources.gpus"]),
+        ("  device: cuda:1", GpuRequest(count=1, ids=[1], required=True), []),
         ("  device: cpu", GpuRequest(count=0), []),
         ("  device: -1", GpuRequest(count=1), []),
         ("  device: [-1, -1]", GpuRequest(count=1), ["resources.gpus"]),
         ("  device:", None, []),
         ("resources: {gpus: 2}", GpuRequest(count=1), ["resources.gpus"]),
-        ("resources: {gpus: [3]}", GpuRequest(count=1, ids=[3]), []),
+        ("resources: {gpus: [3]}", GpuRequest(count=1, ids=[3], required=True), []),
+        ("resources: {gpus: [3]}\nextras: {gpu: {limit: 0.5}}", _share_of(3, required=True), []),
+        ("  device: 3\nextras: {gpu: {limit: 0.5}}", _share_of(3, required=True), []),
+        ("  device: 3\nextras: {force_gpu: false}", GpuRequest(count=1, ids=[3]), []),
+        ("extras: {gpu: {id: 3, limit: 0.5}}", _share_of(3, required=False), []),
+        ("extras: {gpu: {id: 3, limit: 0.5}, force_gpu: true}", _share_of(3, required=True), []),
         ("extras: {force_gpu: true}", GpuRequest(count=1, required=True), []),
         ("extras: {force_cpu: true, gpu: {id: 0}}", GpuRequest(count=0), ["extras.gpu.id"]),
         ("extras: {force_cpu: true, force_gpu: true}", GpuRequest(count=0), ["extras.force_gpu"]),

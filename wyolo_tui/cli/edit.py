@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from wyolo_tui.cli.reporting import warn
 from wyolo_tui.cli.requests import Level, Name, Set, TaskId, User, from_file
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import OneJob, one
@@ -30,6 +31,5 @@ async def command(
         cli.emit(edited)
         return Exit.OK
     cli.say(f"{edited.id} {edited.name}: {edited.state}, as {file} says")
-    for warning in edited.warnings:
-        cli.note(f"! {warning}")
+    warn(cli, edited)
     return Exit.OK

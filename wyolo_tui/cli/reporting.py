@@ -148,6 +148,11 @@ def state_line(job: Job) -> str:
     return f"{job.id} {job.name}: {state}" + (f", {said}" if said and not job.intent else "")
 
 
+def warn(cli: Session, job: Job) -> None:
+    for warning in job.warnings:
+        cli.note(f"! {warning}")
+
+
 def epoch_line(job: Job, done: EpochDone) -> str:
     """'12 fruit: epoch 3/10  box 1.201  cls 2.110  mAP50 0.5120  4s, left 28s'."""
     left = max(0, job.epochs - done.epoch) * done.seconds

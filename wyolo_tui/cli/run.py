@@ -12,7 +12,7 @@ from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources
 from broker.protocol.states import Priority
 from wyolo_tui.cli.following import wait_for
-from wyolo_tui.cli.reporting import state_line
+from wyolo_tui.cli.reporting import state_line, warn
 from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, TaskId, Wait, read_labels
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
@@ -67,11 +67,13 @@ async def command(
     async with cli.broker(PATIENCE_S) as broker:
         job, _ = await broker.submit(SubmitRequest(spec=spec, hold=hold))
         if wait or follow:
+            warn(cli, job)
             return await wait_for(cli, broker, [job], log=follow)
     if cli.json:
         cli.emit(job)
     else:
         cli.say(state_line(job))
+        warn(cli, job)
     return Exit.OK
 
 

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from broker.protocol.api import ErrorCode, Problem, SubmitRequest, Validation
-from broker.protocol.job import Job
 from wyolo_tui.cli.following import wait_for
-from wyolo_tui.cli.reporting import state_line
+from wyolo_tui.cli.reporting import state_line, warn
 from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, Set, TaskId, User, Wait, from_file
 from wyolo_tui.cli.session import BadUse, Exit, Session, finding_line
 from wyolo_tui.cli.verb import verb
@@ -66,14 +65,14 @@ async def command(
         jobs = [(await broker.submit(request))[0] for request in requests]
         if wait or follow:
             for job in jobs:
-                _warn(cli, job)
+                warn(cli, job)
             return await wait_for(cli, broker, jobs, log=follow)
     for job in jobs:
         if cli.json:
             cli.emit(job)
         else:
             cli.say(state_line(job))
-            _warn(cli, job)
+            warn(cli, job)
     return Exit.OK
 
 
@@ -134,8 +133,3 @@ def _show(cli: Session, file: str, answer: Validation) -> None:
     if spec is not None:
         cli.say()
         cli.show(text(line) for line in spec_lines(spec))
-
-
-def _warn(cli: Session, job: Job) -> None:
-    for warning in job.warnings:
-        cli.note(f"! {warning}")
