@@ -25,6 +25,8 @@ SLOW_S = 0.02  # where a look at all files takes longer than this ...
 TRUSTED = 10.0  # ... a good result is believed for this many times as long, without a look
 
 _PLAIN_ACTIVATION = re.compile(r"(?:torch\.)?nn\.[A-Za-z0-9]+\((?:inplace=(?:True|False))?\)")
+_ZIP = b"PK\x03\x04"  # what torch.save has written since 1.6
+_PICKLES = frozenset(bytes((0x80, protocol)) for protocol in range(2, 6))  # and before
 _PATH_MAP = "is the disk mounted? the setting path_map says where prefixes such as /datasets are on this machine"
 
 
@@ -139,7 +141,20 @@ def _check_file(where: str, path: str) -> list[Finding]:
         return [Finding(where=where, message=f"{path} is no file")]
     if status.st_size == 0:
         return [Finding(where=where, message=f"{path} is empty", hint="copy it again")]
-    return _check_architecture(where, path) if path.endswith((".yaml", ".yml")) else []
+    return (_check_architecture if path.endswith((".yaml", ".yml")) else _check_weights)(where, path)
+
+
+def _check_weights(where: str, path: str) -> list[Finding]:
+    """Only by how it begins: what is in it is a pickle, which runs as code when it is loaded."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return [Finding(where=where, message=f"{path} cannot be read: {error}")]
+    if head == _ZIP or head[:2] in _PICKLES:
+        return []
+    message = f"{path} holds no weights: it is neither a zip archive nor an older file of torch.save"
+    return [Finding(where=where, message=message, hint="is it whole, and is it the right file? copy it again")]
 
 
 def _check_architecture(where: str, path: str) -> list[Finding]:

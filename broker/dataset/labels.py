@@ -30,15 +30,18 @@ class Rules:
 
     def columns_fit(self, count: int) -> bool:
         pose = 5 + self.keypoints[0] * self.keypoints[1] if self.keypoints else 0
+        outline = count >= 7 and count % 2 == 1
         match self.task:
             case "pose":
                 return count == pose
             case "segment":
-                return count >= 7 and count % 2 == 1
+                return outline
             case "obb":
                 return count == 9
-            case _:  # Ultralytics makes boxes of outlines
-                return count in {5, pose} or (count >= 7 and count % 2 == 1)
+            case "detect":  # Ultralytics makes boxes of outlines, and takes a row of keypoints for one
+                return count == 5 or (outline and count != pose)
+            case _:
+                return count in {5, pose} or outline
 
     def expected(self) -> str:
         if self.task == "pose" and self.keypoints is not None:

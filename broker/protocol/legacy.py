@@ -14,7 +14,7 @@ from broker.protocol.api import Finding
 from broker.protocol.devices import one_gpu, resources
 from broker.protocol.findings import Findings, is_list, is_section, is_whole, near
 from broker.protocol.job import CommandWork, JobSpec, TrainWork
-from broker.protocol.sources import STOCK_MODELS, Paths, is_stock_data, read_model
+from broker.protocol.sources import STOCK_MODELS, Paths, check_stock_data, is_stock_data, read_model
 from broker.protocol.states import Priority
 from broker.protocol.train_keys import check_args
 from broker.protocol.ultralytics_keys import KEYS
@@ -140,6 +140,9 @@ def _training(
         findings.warn("sweeper", "kept, not run yet: one training runs with the values of `train`")
     if model is None:
         return None
+    split, other = val.get("split") or args.get("split"), val.get("data")
+    check_stock_data("train.data", args.get("data"), model.task, None if other else split, findings)
+    check_stock_data("val.data", other, model.task, split, findings)
     return TrainWork(model=model.name, family=model.family, task=model.task, args=args, val=val, sweep=sweep)
 
 

@@ -135,6 +135,12 @@ def test_outlines_may_be_used_to_detect(tmp_path: Path) -> None:
     assert errors(ask(make(tmp_path, "segment", images=3, val=3, size=32), "detect")) == []
 
 
+def test_keypoints_may_not_be_used_to_detect(tmp_path: Path) -> None:
+    """Ultralytics takes such a row for an outline: of 14 values it makes nothing, of 11 a wrong box."""
+    data = make(tmp_path, "pose", images=3, val=3, size=32)
+    assert {message[:20] for _, message in errors(ask(data, "detect"))} == {"14 values, expected "}
+
+
 def test_single_cls_takes_every_class_as_one(fruit: Path) -> None:
     label(fruit, "7 0.5 0.5 0.1 0.1\n")
     summary, findings = summary_and_findings(fruit / "data.yaml", single_cls=True)
@@ -299,6 +305,26 @@ def test_a_missing_or_empty_model_file_is_refused(fruit: Path, tmp_path: Path) -
     (tmp_path / "empty.pt").touch()
     (finding,) = model_findings(fruit / "data.yaml", str(tmp_path / "empty.pt"))
     assert "is empty" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("head", "refused"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", True),
+        (b"P", True),
+        (b"\x80", True),
+        (b"\x80\xff\x8a\x0a", True),
+        (b"PK\x03\x04\0\0\x08\x08", False),
+        (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", False),  # the magic number of torch before 1.6
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(fruit: Path, tmp_path: Path, head: bytes, refused: bool) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(head)
+    work = TrainWork(model="yolov8n.yaml", task="detect", args={"data": "coco8.yaml", "pretrained": str(path)})
+    found = errors([*model_findings(fruit / "data.yaml", str(path)), *check(work, 0)[1]])
+    assert [where for where, _ in found] == ["model", "train.pretrained"] * refused
+    assert all("holds no weights" in message for _, message in found)
 
 
 @pytest.mark.parametrize(
