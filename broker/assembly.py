@@ -72,7 +72,7 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
             condition=lambda name: Condition(*fleet.condition(name)),
             met=fleet.met,  # its GPUs are known by then
         )
-        admission = Admission(settings)
+        admission = Admission(settings, scheduler.rooms)
         stack.callback(admission.close)
         control = Control(
             ledger=ledger,

@@ -56,6 +56,7 @@ class Room:
     foreign_mib: int = 0  # of a GPU, that others may hold before it counts
     load: float = 0.0  # measured, of its cores or its memory, whichever is more taken: 0..1
     allowed: Allowed = field(default_factory=Allowed)  # images and networks
+    known: bool = True  # False: it was never reached, and what it has is a guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +94,47 @@ def place(
     return Plan(assignments, waits)
 
 
+def without_gpus(nodes: Iterable[Room]) -> bool:
+    """Whether none of them has any, as far as one can know."""
+    return not any(node.gpus or not node.known for node in nodes)
+
+
+def obstacles(nodes: Iterable[Room]) -> Callable[[Resources], str]:
+    """Why none of the nodes can ever run a job; '' where one can, or may have what it needs once it is back."""
+    frees = [_Free(node) for node in nodes]
+
+    def obstacle(wanted: Resources) -> str:
+        able = _able(wanted, frees)
+        return able if isinstance(able, str) else ""
+
+    return obstacle
+
+
+def _able(wanted: Resources, frees: Sequence["_Free"]) -> tuple[Resources, list["_Free"]] | str:
+    """The nodes that could ever run a job and what it needs there, or why there is none."""
+    if not frees:
+        return "there is no node to run on"
+    pinned = [free for free in frees if wanted.node in (None, free.room.name)]
+    if not pinned:
+        return f"there is no node called {wanted.node}: nodes are {_names(frees)}"
+    pinned, others = [free for free in pinned if free.labelled(wanted)], pinned
+    if not pinned:
+        return f"needs {_labels(wanted.labels)}; {'; '.join(free.labels() for free in others)}"
+    gpu = wanted.gpu
+    if gpu is not None and gpu.ids and not gpu.required and without_gpus(free.room for free in pinned):
+        wanted = wanted.model_copy(update={"gpu": _NO_GPU})
+    able = [free for free in pinned if free.room.closed or not free.never(wanted)]  # who is away may have more
+    return (wanted, able) if able else "; ".join(free.never(wanted) for free in pinned)
+
+
 def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime, policy: Policy) -> Assignment | str:
     if job.not_before is not None and now < job.not_before <= now + _LONGEST_WAIT:  # else the clock was set back
         return f"was interrupted; tried again at {job.not_before.astimezone():%H:%M:%S}"
-    if not frees:
-        return "there is no node to run on"
-    pinned = [free for free in frees if job.resources.node in (None, free.room.name)]
-    if not pinned:
-        return f"there is no node called {job.resources.node}: nodes are {_names(frees)}"
-    pinned, others = [free for free in pinned if free.labelled(job.resources)], pinned
-    if not pinned:
-        return f"needs {_labels(job.resources.labels)}; {'; '.join(free.labels() for free in others)}"
-    able = [free for free in pinned if free.room.closed or not free.never(job.resources)]  # who is away may have more
-    if not able:
-        return "; ".join(free.never(job.resources) for free in pinned)
-    wants_gpu = job.resources.gpu is None or job.resources.gpu.count > 0
+    found = _able(job.resources, frees)
+    if isinstance(found, str):
+        return found
+    wanted, able = found
+    wants_gpu = wanted.gpu is None or wanted.gpu.count > 0
     suits = {free.room.name: wants_gpu == bool(free.room.gpus) for free in able}  # GPUs are left to those who use them
     able.sort(key=lambda free: not suits[free.room.name])
     opened = [free for free in able if not free.room.closed]
@@ -115,14 +142,14 @@ def _place_one(job: Waiting, frees: Sequence["_Free"], now: datetime, policy: Po
     if not opened:
         return "; ".join(closed)
     for free in sorted(opened, key=lambda free: (not suits[free.room.name], _ORDERS[policy](free))):
-        gpus = free.fit(job.resources)
+        gpus = free.fit(wanted)
         if gpus is not None:
-            free.take(job, gpus)
+            free.take(job.job_id, wanted, gpus)
             return Assignment(job.job_id, free.room.name, gpus)
-    why = "; ".join([*(free.lacks(job.resources) for free in opened), *closed])
+    why = "; ".join([*(free.lacks(wanted) for free in opened), *closed])
     for free in opened:  # in an order that nothing that starts or ends can change: else two nodes take turns for ever
-        if free.reserved_for is None and free.will_fit(job.resources):
-            free.reserve(job)
+        if free.reserved_for is None and free.will_fit(wanted):
+            free.reserve(job.job_id, wanted)
             break
     return f"waits for {why}"
 
@@ -205,13 +232,12 @@ class _Free:
             found.sort(key=self._others_share)
         return tuple(found[: gpu.count]) if len(found) >= gpu.count else None
 
-    def take(self, job: Waiting, gpus: Sequence[str]) -> None:
-        wanted = job.resources
+    def take(self, job_id: int, wanted: Resources, gpus: Sequence[str]) -> None:
         self.slots -= 1
         self.cpus -= wanted.cpus
         self.memory_mib -= wanted.memory_mib
         share = self._gpu(wanted).memory_fraction
-        self._use(job.job_id, gpus, share)
+        self._use(job_id, gpus, share)
         for uuid in gpus:
             self.fresh[uuid] = self.fresh.get(uuid, 0.0) + (share or 0.0)
 
@@ -221,9 +247,9 @@ class _Free:
         free = [uuid for uuid in self._candidates(gpu) if uuid not in self.room.aside]
         return sum(self._left_by_others(uuid, gpu.memory_fraction) for uuid in free) >= gpu.count
 
-    def reserve(self, job: Waiting) -> None:
+    def reserve(self, job_id: int, wanted: Resources) -> None:
         """Hold back what it needs of what is free. Every part that it lacks is thereby closed to later jobs."""
-        wanted, gpu = job.resources, self._gpu(job.resources)
+        gpu = self._gpu(wanted)
         nearest = sorted(
             self._candidates(gpu),
             key=lambda uuid: (
@@ -232,7 +258,7 @@ class _Free:
                 self.shares[uuid] == _WHOLE,
             ),
         )
-        self.reserved_for = job.job_id
+        self.reserved_for = job_id
         self.reserved_gpus = frozenset(nearest[: gpu.count])
         self.slots = max(0, self.slots - 1)
         self.cpus = max(0.0, self.cpus - wanted.cpus)

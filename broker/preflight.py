@@ -5,25 +5,28 @@ import stat
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.dataset import description
+from broker.dataset import survey
 from broker.dataset.files import fingerprint, read_text
-from broker.dataset.survey import Question, Result, holds_classes, survey
-from broker.dataset.tally import Tally
+from broker.dataset.survey import Question, Result
 from broker.protocol import document
 from broker.protocol.api import Finding
 from broker.protocol.findings import near
-from broker.protocol.job import Task, TrainWork
+from broker.protocol.job import TrainWork
 from broker.protocol.legacy import paths_of
-from broker.protocol.sources import STOCK_MODELS, is_stock_data, task_of
+from broker.protocol.sources import STOCK_MODELS, task_of
 
 KEPT = 64  # data sets whose result is remembered
 SLOW_S = 0.02  # where a look at all files takes longer than this ...
 TRUSTED = 10.0  # ... a good result is believed for this many times as long, without a look
 
 _PLAIN_ACTIVATION = re.compile(r"(?:torch\.)?nn\.[A-Za-z0-9]+\((?:inplace=(?:True|False))?\)")
+_ZIP = b"PK\x03\x04"  # what torch.save has written since 1.6
+_PICKLES = frozenset(bytes((0x80, protocol)) for protocol in range(2, 6))  # and before
 _PATH_MAP = "is the disk mounted? the setting path_map says where prefixes such as /datasets are on this machine"
 
 
@@ -39,49 +42,59 @@ _lock = threading.Lock()
 _asking = [threading.Lock() for _ in range(16)]  # who asks the same meanwhile waits for one answer
 
 
-def check(work: TrainWork, images_to_open: int) -> Result:
+def check(work: TrainWork, images_to_open: int, roots: Sequence[str] = ()) -> Result:
     """Blocking: call it in a thread. Findings with level error refuse the job; results are cached by the folder's
-    newest change. Data set names of Ultralytics (coco8.yaml) without a file are not checked."""
+    newest change. Data set names of Ultralytics (coco8.yaml) without a file are not checked.
+
+    `roots`: real paths of the folders that all of it must lie in; none: anywhere.
+    """
     named = paths_of(work)
-    data = named.pop("train.data", None)
-    findings = [finding for where, path in named.items() for finding in _check_file(where, path)]
-    if data is None or is_stock_data(data):
-        return None, findings
-    task = work.task or task_of(work.model)
-    question = Question(Path(data), task, bool(work.args.get("single_cls")), images_to_open)
+    asked = _questions(work, named, images_to_open, tuple(roots))
+    findings = [finding for where, path in named.items() if where not in asked for finding in _check_file(where, path)]
+    summary, found = _ask("train.data", asked["train.data"]) if "train.data" in asked else (None, [])
+    findings += found
+    if "val.data" in asked:
+        _, found = _ask("val.data", asked["val.data"])
+        findings += [each.model_copy(update={"where": _of("val.data", each.where)}) for each in found]
+    return summary, findings
+
+
+def strays(work: TrainWork, roots: Sequence[str]) -> list[Finding]:
+    """Blocking. Only what lies outside `roots`; nothing else of it is looked at, and what is not there is no matter."""
+    findings: list[Finding] = []
+    for question in _questions(work, paths_of(work), 0, tuple(roots)).values():
+        with suppress(OSError, ValueError):
+            findings += survey.strays(question)
+    return findings
+
+
+def _questions(
+    work: TrainWork, named: Mapping[str, str], images_to_open: int, roots: tuple[str, ...]
+) -> dict[str, Question]:
+    """What is asked of the training's own data set, and of another that the best model is validated on."""
+    task, single = work.task or task_of(work.model), bool(work.args.get("single_cls"))
+    split = str(work.val.get("split") or work.args.get("split") or "val")
+    last = tuple(dict.fromkeys(("train", "val", "val" if work.val.get("data") else split)))
+    splits = {"train.data": last, "val.data": (split,)}
+    return {
+        where: Question(Path(named[where]), task, single, images_to_open, splits[where], roots)
+        for where in splits
+        if where in named
+    }
+
+
+def _ask(where: str, question: Question) -> Result:
     try:
         with _asking[hash(question) % len(_asking)]:
-            summary, found = _answer(question)
+            return _answer(question)
     except (OSError, ValueError) as error:
-        return None, [*findings, Finding(where="train.data", message=f"{data} cannot be read: {error}")]
-    return summary, [*findings, *found]
+        if isinstance(error, FileNotFoundError) and not question.path.exists():
+            return None, [Finding(where=where, message=f"there is no {question.path}", hint=_PATH_MAP)]
+        return None, [Finding(where=where, message=f"{question.path} cannot be read: {error}")]
 
 
-def folders(work: TrainWork) -> dict[str, Path]:
-    """Every file and folder that a training would read, by where it is named: also those its data.yaml leads to.
-
-    For whoever must know that they lie in allowed places. Nothing is raised for what is not there.
-    """
-    named = {where: Path(path) for where, path in paths_of(work).items()}
-    for where in ("train.data", "val.data"):
-        try:
-            named |= _led_to(where, named.get(where), work.task)
-        except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle: nothing can be read of it
-            continue
-    return named
-
-
-def _led_to(where: str, data: Path | None, task: Task | None) -> dict[str, Path]:
-    """Raises OSError, RuntimeError, ValueError."""
-    if data is None or not data.exists() or holds_classes(data, task):
-        return {}
-    file = description.find(data, tally := Tally(data))
-    told = description.load(file, tally) if file is not None else None
-    return {
-        f"{where}: {split} {number}": path
-        for split, sources in (told.splits.items() if told is not None else ())
-        for number, path in enumerate(sources, start=1)
-    }
+def _of(where: str, place: str) -> str:
+    return place if place.startswith(where) else f"{where}: {place}".rstrip(": ")
 
 
 def forget(path: Path) -> None:
@@ -92,18 +105,19 @@ def forget(path: Path) -> None:
 
 
 def _answer(question: Question) -> Result:
-    """Raises OSError or ValueError for what cannot be read."""
+    """Raises FileNotFoundError, and OSError or ValueError for what cannot be read."""
     with _lock:
         known = _answers.get(question)
     if known is not None and time.monotonic() < known.trusted_until:
         return known.result
     if not question.path.exists():
-        return None, [Finding(where="train.data", message=f"there is no {question.path}", hint=_PATH_MAP)]
+        raise FileNotFoundError(question.path)
     began = time.monotonic()
-    here = survey(question)
-    state = fingerprint(here.sources)
+    here = survey.survey(question)
+    state = fingerprint(here.sources, here.bounds)
     looked = time.monotonic() - began
-    result = known.result if known is not None and known.fingerprint == state else here.check()
+    unchanged = known is not None and known.fingerprint == state and not here.bounds.crossed
+    result = known.result if known is not None and unchanged else here.check()
     if not any(finding.level == "error" for finding in result[1]):  # who repairs an error tries again at once
         with _lock:
             trusted_s = looked * TRUSTED if looked > SLOW_S else 0.0
@@ -123,13 +137,24 @@ def _check_file(where: str, path: str) -> list[Finding]:
         return [Finding(where=where, message=f"there is no {path}", hint=stock or _PATH_MAP)]
     except (OSError, ValueError) as error:
         return [Finding(where=where, message=f"{path} cannot be read: {error}")]
-    if where == "val.data":
-        return []
     if not stat.S_ISREG(status.st_mode):
         return [Finding(where=where, message=f"{path} is no file")]
     if status.st_size == 0:
         return [Finding(where=where, message=f"{path} is empty", hint="copy it again")]
-    return _check_architecture(where, path) if path.endswith((".yaml", ".yml")) else []
+    return (_check_architecture if path.endswith((".yaml", ".yml")) else _check_weights)(where, path)
+
+
+def _check_weights(where: str, path: str) -> list[Finding]:
+    """Only by how it begins: what is in it is a pickle, which runs as code when it is loaded."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        return [Finding(where=where, message=f"{path} cannot be read: {error}")]
+    if head == _ZIP or head[:2] in _PICKLES:
+        return []
+    message = f"{path} holds no weights: it is neither a zip archive nor an older file of torch.save"
+    return [Finding(where=where, message=message, hint="is it whole, and is it the right file? copy it again")]
 
 
 def _check_architecture(where: str, path: str) -> list[Finding]:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import yaml
 
+from broker.protocol.datasets import described_by
 from broker.protocol.document import DocumentError, parse
 from broker.protocol.job import Task
 from broker.protocol.states import EndReason
@@ -118,11 +119,9 @@ def _stock(named: str, *, offline: bool) -> Dataset:
 
 
 def _yaml_in(folder: Path) -> Path:
-    found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    if len(found) == 1:
-        return found[0]
-    if folder / FILE_NAME in found:
-        return folder / FILE_NAME
+    found = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
+    if (chosen := described_by(folder, found)) is not None:
+        return folder / chosen.name
     what = "no data.yaml" if not found else f"{len(found)} yaml files and none is called data.yaml"
     raise TrainingError(EndReason.BAD_DATA, f"data set {folder}: {what}", _REMEDY)
 

@@ -67,6 +67,9 @@ class Table:
     keys: dict[str, Row]
     deprecated: dict[str, str]
     models: dict[tuple[Family, Task], frozenset[str]]
+    data: dict[Task, frozenset[str]]
+    tested: frozenset[str]
+    examples: dict[Task, str]
 
 
 def build() -> Table:
@@ -95,7 +98,28 @@ def build() -> Table:
         for task in TASKS
         if family == "yolo" or task == "detect"
     }
-    return Table(cfg.__version__, keys, dict(DEPRECATED), models)
+    described = list(_data_sets(Path(cfg.__file__).parent / "datasets"))
+    data: dict[Task, frozenset[str]] = {
+        task: frozenset(name for name, tasks, _ in described if task in tasks) for task in TASKS if task != "classify"
+    }
+    tested = frozenset(name for name, _, has_test in described if has_test)
+    examples: dict[Task, str] = {task: cfg.TASK2DATA[task] for task in TASKS}
+    return Table(cfg.__version__, keys, dict(DEPRECATED), models, data, tested, examples)
+
+
+def _data_sets(folder: Path) -> Iterable[tuple[str, frozenset[str], bool]]:
+    """Each description that it brings: its name, for which tasks its labels are, and whether it has test images.
+
+    What it is for, a description says by the place of its page in the manual.
+    """
+    for path in sorted(folder.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        documented = re.search(r"docs\.ultralytics\.com/datasets/(\w+)/", text)
+        tasks = {documented[1] if documented else "depth" if "depth" in path.stem else _task_of(path.name)}
+        if re.search(r"labels-segments\.zip", text):
+            tasks.add("segment")  # boxes and outlines
+        if not tasks.isdisjoint(TASKS) and "classify" not in tasks:  # a data set to classify is a folder
+            yield path.stem, frozenset(tasks), bool(yaml.safe_load(text).get("test"))
 
 
 def _is_weights(name: str) -> bool:
@@ -172,11 +196,22 @@ def render(table: Table) -> str:
     lines += ["}", "", "# Names that need no file: architectures (.yaml) and published weights (.pt)."]
     lines += ["MODELS: dict[tuple[Family, Task], frozenset[str]] = {"]
     for (family, task), names in table.models.items():
-        words = " ".join(sorted(names))
-        lines += [f'    ("{family}", "{task}"): _names(', '        """']
-        lines += [f"        {line}" for line in textwrap.wrap(words, 104, break_on_hyphens=False)]
-        lines += ['        """', "    ),"]
+        lines += [f'    ("{family}", "{task}"): _names(', *_words(names, "        "), "    ),"]
+    lines += ["}", "", "# Data sets that it brings a description of, by what their labels are for."]
+    lines += ["DATA: dict[Task, frozenset[str]] = {"]
+    for task, names in table.data.items():
+        lines += [f'    "{task}": _names(', *_words(names, "        "), "    ),"]
+    lines += ["}", "DATA_WITH_TEST = _names(  # those of them that have test images"]
+    lines += [*_words(table.tested, "    "), ")"]
+    lines += ["DATA_FOR: dict[Task, str] = {  # a small one for each task"]
+    lines += [f'    "{task}": "{name}",' for task, name in table.examples.items()]
     return "\n".join([*lines, "}", ""])
+
+
+def _words(names: Iterable[str], indent: str) -> list[str]:
+    """The argument of `_names`."""
+    wrapped = textwrap.wrap(" ".join(sorted(names)), 104, break_on_hyphens=False)
+    return [f'{indent}"""', *(f"{indent}{line}" for line in wrapped), f'{indent}"""']
 
 
 def _literal(value: Any) -> str:

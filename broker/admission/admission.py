@@ -3,11 +3,13 @@ running again share it. Nothing is changed here; what may block or is large is r
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from broker.admission.admitted import Admitted
 from broker.admission.checks import Checks
+from broker.admission.prospects import Prospects
+from broker.placement import Room
 from broker.protocol.api import SubmitRequest
 from broker.protocol.job import CommandWork, JobSpec
 from broker.settings import Settings
@@ -16,8 +18,10 @@ READERS = 4  # threads; looking through a data set may take a while
 
 
 class Admission:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rooms: Callable[[], Sequence[Room]] = tuple) -> None:
+        """`rooms`: what each node has, as far as it is known."""
         self._settings = settings
+        self._rooms = rooms
         self._checks = Checks(settings)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="admission")
 
@@ -44,7 +48,8 @@ class Admission:
                 reading[number] = loop.run_in_executor(self._readers, self._read, request, base, by)
         for number, future in reading.items():
             read[number] = await future
-        return [read[number] for number in range(len(requests))]
+        prospects = Prospects(self._rooms())
+        return [prospects.said(read[number]) for number in range(len(requests))]
 
     def _read(self, request: SubmitRequest, base: JobSpec | None, by: str) -> Admitted:
         """Blocking."""

@@ -1,5 +1,6 @@
 """YAML, specs and data sets -> what is admitted. Blocking: it runs in threads, and is first loaded there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,14 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
     admitted = checks.finish(spec, request, by, base if origin is not base else None)
     if admitted.spec is None or not isinstance(spec.work, TrainWork):
         return Admitted(admitted.spec, [*said, *admitted.findings])
-    outside = _outside(spec.work, settings)
+    roots = [str(root.expanduser().resolve()) for root in settings.allowed_roots]
+    outside = _outside(spec.work, roots)
     if outside:
         return Admitted(None, [*said, *admitted.findings, *outside])
-    data, seen = preflight.check(spec.work, settings.preflight_images) if settings.preflight else (None, [])
+    if settings.preflight:
+        data, seen = preflight.check(spec.work, settings.preflight_images, roots)
+    else:
+        data, seen = None, preflight.strays(spec.work, roots) if roots else []
     failed = any(finding.level == "error" for finding in seen)
     findings = [*said, *admitted.findings, *seen]
     return Admitted(None if failed else admitted.spec, findings, data, ErrorCode.BAD_DATA)
@@ -73,23 +78,21 @@ def written(spec: JobSpec) -> dict[str, Any]:
     extras: dict[str, Any] = {"image": spec.resources.image, "network": spec.resources.network}
     if gpu is not None:
         asked["gpus"] = [*gpu.ids, *[-1] * (gpu.count - len(gpu.ids))] if gpu.ids else gpu.count
-        if not isinstance(work, CommandWork):
-            extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
+        extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
     return known | {"resources": asked, "extras": extras}
 
 
-def _outside(work: TrainWork, settings: Settings) -> list[Finding]:
-    """Paths that lie in none of the allowed folders, wherever their links lead."""
-    roots = [root.expanduser().resolve() for root in settings.allowed_roots]
+def _outside(work: TrainWork, roots: Sequence[str]) -> list[Finding]:
+    """Of the files and folders that it names; what a data set's own files lead to is for the preflight."""
     findings = Findings()
-    for where, path in preflight.folders(work).items() if roots else ():
+    for where, path in legacy.paths_of(work).items() if roots else ():
         try:
-            real = path.resolve()
+            real = Path(path).resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a name too long, links in a circle, a NUL
-            findings.error(where, f"{shorten(str(path), 200)} cannot be followed: {shorten(str(error), 200)}")
+            findings.error(where, f"{shorten(path, 200)} cannot be followed: {shorten(str(error), 200)}")
             continue
         if not any(real.is_relative_to(root) for root in roots):
-            hint = f"allowed are {', '.join(map(str, roots))} (setting allowed_roots)"
+            hint = f"allowed are {', '.join(roots)} (setting allowed_roots)"
             findings.error(where, f"{path} lies outside the allowed folders", hint)
     return findings.all()
 

@@ -1,7 +1,7 @@
 """Reads a data.yaml by Ultralytics' rules: where the images are, which classes there are, what a label's row holds."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +9,7 @@ from typing import Any, cast
 from broker.dataset.files import read_text
 from broker.dataset.tally import Tally
 from broker.protocol import document
+from broker.protocol.datasets import described_by
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
@@ -17,32 +18,32 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 class Description:
     file: Path
     root: Path  # what its paths are relative to
-    splits: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])  # train, val: folders or text files
+    splits: dict[str, list[Path]] = field(default_factory=dict[str, list[Path]])  # folders or text files of each
     names: list[str] = field(default_factory=list[str])
     keypoints: tuple[int, int] | None = None  # how many, and columns of each (2 or 3)
 
 
 def find(path: Path, tally: Tally) -> Path | None:
-    """The data.yaml that `train.data` names: the file, or the only one in the folder."""
+    """The data.yaml that `train.data` names: the file, or the one in the folder."""
     if path.is_file():
         if path.suffix in {".yaml", ".yml"}:
             return path
         tally.error("data", str(path), "is neither a data.yaml nor a folder", "an archive must be unpacked first")
         return None
     files = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-    own = [file for file in files if file.stem in {path.name, "data"}]
-    if len(files) == 1 or len(own) == 1:
-        return files[0] if len(files) == 1 else own[0]
+    if (chosen := described_by(path, files)) is not None:
+        return path / chosen.name
     if files:
         names = ", ".join(file.name for file in files[:5])
-        tally.error("data", str(path), f"holds several .yaml files ({names})", "name the one that is meant")
+        message = f"holds {len(files)} .yaml files ({names}), and none is called data.yaml"
+        tally.error("data", str(path), message, "name the one that is meant")
     else:
         tally.error("data", str(path), "holds no data.yaml", "write one with train, val and names")
     return None
 
 
-def load(file: Path, tally: Tally) -> Description | None:
-    """None after an error that leaves nothing more to check."""
+def load(file: Path, splits: Iterable[str], tally: Tally) -> Description | None:
+    """Train and val must be there whatever is asked for. None after an error that leaves nothing more to check."""
     try:
         values = document.parse(read_text(file, document.MAX_BYTES))
     except document.DocumentError as error:
@@ -57,7 +58,7 @@ def load(file: Path, tally: Tally) -> Description | None:
     description = Description(file=file, root=_root(file, values, tally))
     description.names = _names(file, values, tally)
     description.keypoints = _keypoints(file, values, tally)
-    for split in ("train", "val"):
+    for split in dict.fromkeys(("train", "val", *splits)):
         sources = _sources(file, description.root, split, values, tally)
         if sources:
             description.splits[split] = sources
@@ -84,8 +85,10 @@ def _root(file: Path, values: Mapping[str, Any], tally: Tally) -> Path:
 def _sources(file: Path, root: Path, split: str, values: Mapping[str, Any], tally: Tally) -> list[Path]:
     written = values.get(split, values.get("validation") if split == "val" else None)
     where = f"{file}: {split}"
-    if written is None:
-        tally.error("data.yaml", where, "missing", f"write where the images are, for example `{split}: images/{split}`")
+    if not written:
+        asked = ", and the final validation is to be on it (`split: test`)" if split == "test" else ""
+        hint = f"write where the images are, for example `{split}: images/{split}`"
+        tally.error("data.yaml", where, f"missing{asked}", hint)
         return []
     entries = cast("list[Any]", written if isinstance(written, list) else [written])
     sources: list[Path] = []
@@ -99,7 +102,7 @@ def _sources(file: Path, root: Path, split: str, values: Mapping[str, Any], tall
         if source.exists():
             sources.append(source.resolve())
         elif root.is_dir():
-            tally.error("folder", where, f"there is no {root / entry}", "`train` and `val` are relative to `path`")
+            tally.error("folder", where, f"there is no {root / entry}", f"`{split}` is relative to `path`")
     return sources
 
 

@@ -2,10 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from broker.dataset.bounds import Bounds
 from broker.dataset.files import read_text, spread
 from broker.dataset.tally import Tally
 from broker.protocol.job import Task
@@ -29,15 +30,18 @@ class Rules:
 
     def columns_fit(self, count: int) -> bool:
         pose = 5 + self.keypoints[0] * self.keypoints[1] if self.keypoints else 0
+        outline = count >= 7 and count % 2 == 1
         match self.task:
             case "pose":
                 return count == pose
             case "segment":
-                return count >= 7 and count % 2 == 1
+                return outline
             case "obb":
                 return count == 9
-            case _:  # Ultralytics makes boxes of outlines
-                return count in {5, pose} or (count >= 7 and count % 2 == 1)
+            case "detect":  # Ultralytics makes boxes of outlines, and takes a row of keypoints for one
+                return count == 5 or (outline and count != pose)
+            case _:
+                return count in {5, pose} or outline
 
     def expected(self) -> str:
         if self.task == "pose" and self.keypoints is not None:
@@ -70,11 +74,11 @@ def label_of(image: str) -> str:
     return path.rpartition(".")[0] + ".txt"
 
 
-def check(images: Sequence[str], rules: Rules, tally: Tally) -> Labels:
+def check(images: Sequence[str], rules: Rules, tally: Tally, bounds: Bounds) -> Labels:
     """Read the labels of a split's images, at most MOST_READ of them."""
     found = Labels()
     wanted = {label_of(image) for image in images}
-    present = _present({path.rpartition(os.sep)[0] for path in wanted})
+    present = files_in({path.rpartition(os.sep)[0] for path in wanted}, bounds)
     there = sorted(wanted & present)
     found.files, found.background = len(there), len(images) - len(there)
     for path in sorted(path for path in present - wanted if not path.endswith(f"{os.sep}classes.txt")):
@@ -91,13 +95,14 @@ def check(images: Sequence[str], rules: Rules, tally: Tally) -> Labels:
     return found
 
 
-def _present(folders: set[str]) -> set[str]:
-    """The text files in the folders themselves."""
+def files_in(folders: Iterable[str], bounds: Bounds) -> set[str]:
+    """The text files in the folders themselves, but for those that lead out of the bounds."""
     present: set[str] = set()
     for folder in folders:
-        if Path(folder).is_dir():
+        if Path(folder).is_dir() and bounds.hold(folder):
             with os.scandir(folder) as entries:
-                present.update(entry.path for entry in entries if entry.name.endswith(".txt") and entry.is_file())
+                texts = (entry for entry in entries if entry.name.endswith(".txt") and entry.is_file())
+                present.update(entry.path for entry in texts if bounds.hold_entry(entry))
     return present
 
 

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from broker.dataset import classes, description, images, labels
+from broker.dataset.bounds import Bounds
+from broker.dataset.classes import Split
 from broker.dataset.description import Description
 from broker.dataset.files import images_in
 from broker.dataset.tally import Tally
@@ -22,6 +24,8 @@ class Question:
     task: Task | None  # None: told from the folder
     single_class: bool
     images_to_open: int
+    splits: tuple[str, ...] = ("train", "val")  # that are read
+    roots: tuple[str, ...] = ()  # real paths of folders that all of it must lie in; none: anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +33,46 @@ class Survey:
     """`sources` are the files and folders that the answer depends on; `check` reads them."""
 
     sources: Sequence[Path]
+    bounds: Bounds
     check: Callable[[], Result]
 
 
 def survey(question: Question) -> Survey:
     """Raises OSError or ValueError for what cannot be read."""
     path = question.path
-    if holds_classes(path, question.task):
-        return Survey([path], partial(_check_classes, question))
     tally = Tally(path if path.is_dir() else path.parent)
-    file = description.find(path, tally)
-    told = description.load(file, tally) if file is not None else None
+    bounds = Bounds(question.roots, tally)
+    if holds_classes(path, question.task):
+        return Survey([path], bounds, partial(_check_classes, question, tally, bounds))
+    told = _described(question, tally, bounds)
     if told is None or tally.failed:
-        return Survey([path], lambda: (None, tally.all()))
-    listed = {split: _images(sources, split, tally) for split, sources in told.splits.items()}
+        return Survey([path], bounds, lambda: (None, tally.all()))
+    listed = {split: _images(told.splits[split], split, tally, bounds) for split in question.splits}
     folders = sorted({labels.folder_of(image) for found in listed.values() for image in found})
-    sources = [told.file, *(source for found in told.splits.values() for source in found)]
-    sources += [folder for folder in map(Path, folders) if folder.is_dir()]
-    return Survey(sources, partial(_check_labelled, question, told, listed, tally))
+    sources = [told.file, *(source for split in listed for source in told.splits[split])]
+    sources += [folder for folder in map(Path, folders) if folder.is_dir() and bounds.hold(folder)]
+    return Survey(sources, bounds, partial(_check_labelled, question, told, listed, tally, bounds))
+
+
+def strays(question: Question) -> list[Finding]:
+    """Only what lies outside the allowed folders, for where a data set is not checked otherwise: nothing is opened but
+    its data.yaml and its lists. Raises OSError or ValueError for what cannot be read."""
+    path, tally = question.path, Tally(question.path.parent)
+    bounds = Bounds(question.roots, tally)
+    if holds_classes(path, question.task):
+        classes.read(path, ("train", *question.splits), bounds)
+    else:
+        unsaid = Tally(path)  # whatever else is wrong with it
+        told = _described(question, unsaid, bounds)
+        for split, sources in told.splits.items() if told is not None else ():
+            found = _images(sources, split, unsaid, bounds)
+            labels.files_in({labels.folder_of(image) for image in found}, bounds)
+    return tally.all()
+
+
+def _described(question: Question, tally: Tally, bounds: Bounds) -> Description | None:
+    file = description.find(question.path, tally)
+    return description.load(file, question.splits, tally) if file is not None and bounds.hold(file) else None
 
 
 def holds_classes(path: Path, task: Task | None) -> bool:
@@ -54,11 +80,11 @@ def holds_classes(path: Path, task: Task | None) -> bool:
     return task == "classify" or (task is None and path.is_dir() and bool(classes.folders(path)))
 
 
-def _images(sources: Sequence[Path], split: str, tally: Tally) -> list[str]:
+def _images(sources: Sequence[Path], split: str, tally: Tally, bounds: Bounds) -> list[str]:
     found: list[str] = []
-    for source in sources:
+    for source in filter(bounds.hold, sources):
         try:
-            here = images_in(source)
+            here = images_in(source, bounds)
         except (OSError, ValueError) as error:
             tally.error("folder", str(source), f"cannot be read: {error}")
             continue
@@ -68,7 +94,9 @@ def _images(sources: Sequence[Path], split: str, tally: Tally) -> list[str]:
     return found
 
 
-def _check_labelled(question: Question, told: Description, listed: Mapping[str, Sequence[str]], tally: Tally) -> Result:
+def _check_labelled(
+    question: Question, told: Description, listed: Mapping[str, Sequence[str]], tally: Tally, bounds: Bounds
+) -> Result:
     began = time.monotonic()
     rules = labels.Rules(question.task, len(told.names), told.keypoints, question.single_class)
     if question.task == "pose" and told.keypoints is None:
@@ -78,10 +106,10 @@ def _check_labelled(question: Question, told: Description, listed: Mapping[str, 
     if set(told.splits["train"]) == set(told.splits["val"]):
         tally.warn("splits", str(told.file), "train and val are the same images", "the validation will look too good")
     summary = DataSummary(path=str(told.file), classes=len(told.names), names=told.names)
-    summary.train_images, summary.val_images = len(listed["train"]), len(listed["val"])
+    summary.train_images, summary.val_images = (len(listed.get(split, ())) for split in ("train", "val"))
     summary.instances = [0] * len(told.names)
     for split, found in listed.items():
-        marked = labels.check(found, rules, tally)
+        marked = labels.check(found, rules, tally, bounds)
         for kind, count in marked.instances.items():
             summary.instances[kind] += count
         if found and not marked.files:
@@ -102,10 +130,10 @@ def _check_labelled(question: Question, told: Description, listed: Mapping[str, 
     return summary, tally.all()
 
 
-def _check_classes(question: Question) -> Result:
+def _check_classes(question: Question, tally: Tally, bounds: Bounds) -> Result:
     began = time.monotonic()
-    tally = Tally(question.path)
-    splits, names = classes.check(question.path, tally)
+    splits: dict[str, Split] = classes.read(question.path, dict.fromkeys(("train", *question.splits)), bounds)
+    names = classes.check(question.path, splits, tally)
     if "train" not in splits:
         return None, tally.all()
     summary = DataSummary(path=str(question.path), classes=len(names), names=names)

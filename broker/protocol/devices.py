@@ -15,8 +15,14 @@ _MOST_GPUS = 64
 _MOST_LABELS = 16
 
 
-def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any], findings: Findings) -> Resources:
-    """Of `resources`, `train.device` and `extras`. Where they disagree the first of them wins, with a warning."""
+def resources(
+    section: Mapping[str, Any], device: Any, extras: Mapping[str, Any], findings: Findings, *, older: bool = False
+) -> Resources:
+    """Of `resources`, `train.device` and `extras`. Where they disagree the first of them wins, with a warning.
+
+    A GPU that is called by its number is insisted on, but not by a file of `older` wyolo: there a GPU was taken where
+    there was one, and else the CPU, unless `extras.force_gpu` said otherwise.
+    """
     for key in section:
         if key not in _KEYS:
             findings.unknown(f"resources.{key}", key, _KEYS)
@@ -27,7 +33,7 @@ def resources(section: Mapping[str, Any], device: Any, extras: Mapping[str, Any]
     return Resources(
         cpus=_cpus(section.get("cpus"), findings),
         memory_mib=_memory(section.get("memory"), findings),
-        gpu=_gpu(section.get("gpus"), device, extras, findings),
+        gpu=_gpu(section.get("gpus"), device, extras, findings, older),
         node=node,
         labels=_labels(section.get("labels"), findings),
         image=_named("image", extras, IMAGE, "an image such as ghcr.io/us/trainer:2", findings),
@@ -98,28 +104,32 @@ def _labels(value: Any, findings: Findings) -> dict[str, str]:
     return wanted
 
 
-def _gpu(gpus: Any, device: Any, extras: Mapping[str, Any], findings: Findings) -> GpuRequest | None:
+def _gpu(gpus: Any, device: Any, extras: Mapping[str, Any], findings: Findings, older: bool) -> GpuRequest | None:
+    in_extras = _extras_id(extras, findings)
     wishes = [
         ("resources.gpus", _count_or_ids(gpus, findings)),
         ("extras.force_cpu", GpuRequest(count=0) if extras.get("force_cpu") is True else None),
         ("train.device", _device("train.device", device, findings)),
-        ("extras.gpu.id", _extras_id(extras, findings)),
+        ("extras.gpu.id", in_extras),
     ]
     stated = [(where, wish) for where, wish in wishes if wish is not None]
     for where, wish in stated[1:]:
         first, winner = stated[0]
         if wish != winner:
             findings.warn(where, f"not used: `{first}` says otherwise", "keep one of them")
-    wish = stated[0][1] if stated else None
+    where, wish = stated[0] if stated else ("", None)
     share = _share(extras, findings)
-    forced = extras.get("force_gpu") is True
+    forced = extras.get("force_gpu")
     if wish is not None and wish.count == 0:
-        if forced:
-            findings.warn("extras.force_gpu", f"not used: `{stated[0][0]}` asks for the CPU", "keep one of them")
+        if forced is True:
+            findings.warn("extras.force_gpu", f"not used: `{where}` asks for the CPU", "keep one of them")
         return wish
-    if share is None and not forced:
-        return wish
-    return (wish or GpuRequest()).model_copy(update={"memory_fraction": share, "required": forced})
+    if wish is None and share is None and forced is not True:
+        return None
+    wish = wish or GpuRequest()
+    if not isinstance(forced, bool):
+        forced = bool(wish.ids) and (where == "resources.gpus" or not (older or in_extras))
+    return wish.model_copy(update={"memory_fraction": share, "required": forced})
 
 
 def _count_or_ids(value: Any, findings: Findings) -> GpuRequest | None:

@@ -40,9 +40,9 @@ class GpuRequest(Strict):
     """What a job wants of the GPUs. Absent altogether: the node's default (one GPU where there are any)."""
 
     count: int = Field(default=1, ge=0, le=64)  # 0: the job runs on the CPU
-    ids: list[int] = Field(default_factory=list[int])  # node-local indexes it insists on
+    ids: list[int] = Field(default_factory=list[int])  # node-local indexes of those it is to have
     memory_fraction: float | None = Field(default=None, gt=0, le=1)  # share a GPU: `extras.gpu.limit`
-    required: bool = False  # `extras.force_gpu`: wait for a GPU rather than use the CPU
+    required: bool = False  # `extras.force_gpu`, and a GPU called by its number: never the CPU instead
 
 
 class Resources(Strict):

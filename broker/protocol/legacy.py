@@ -14,7 +14,7 @@ from broker.protocol.api import Finding
 from broker.protocol.devices import one_gpu, resources
 from broker.protocol.findings import Findings, is_list, is_section, is_whole, near
 from broker.protocol.job import MOST_WORDS, CommandWork, JobSpec, TrainWork
-from broker.protocol.sources import STOCK_MODELS, Paths, is_stock_data, read_model
+from broker.protocol.sources import STOCK_MODELS, Paths, check_stock_data, is_stock_data, read_model
 from broker.protocol.states import Priority
 from broker.protocol.train_keys import check_args
 from broker.protocol.ultralytics_keys import KEYS
@@ -64,7 +64,8 @@ def read(document: Mapping[str, Any], path_map: Mapping[str, str], base_dir: str
     _check_keys(document, command, findings)
     train, extras = {} if command else findings.section(document, "train"), _extras(document, findings)
     sweep = findings.section(document, "sweeper") or None
-    wished = resources(findings.section(document, "resources"), train.pop("device", None), extras, findings)
+    asked, older = findings.section(document, "resources"), not DEAD.keys().isdisjoint(document)
+    wished = resources(asked, train.pop("device", None), extras, findings, older=older)
     common: dict[str, Any] = {
         "name": _text(document, "name", findings) or _older_name(train, sweep),
         "user": _user(document, findings),
@@ -139,6 +140,9 @@ def _training(
         findings.warn("sweeper", "kept, not run yet: one training runs with the values of `train`")
     if model is None:
         return None
+    split, other = val.get("split") or args.get("split"), val.get("data")
+    check_stock_data("train.data", args.get("data"), model.task, None if other else split, findings)
+    check_stock_data("val.data", other, model.task, split, findings)
     return TrainWork(model=model.name, family=model.family, task=model.task, args=args, val=val, sweep=sweep)
 
 

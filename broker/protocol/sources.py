@@ -8,7 +8,7 @@ from typing import Any
 
 from broker.protocol.findings import Findings, near
 from broker.protocol.job import Family, Task
-from broker.protocol.ultralytics_keys import MODELS
+from broker.protocol.ultralytics_keys import DATA, DATA_FOR, DATA_WITH_TEST, MODELS
 
 STOCK_MODELS = frozenset(name for names in MODELS.values() for name in names)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
@@ -25,20 +25,16 @@ def _names(text: str) -> frozenset[str]:
 
 
 # Data sets that Ultralytics brings a description of and fetches when they are first used.
-STOCK_DATA = _names(
-    """
-    african-wildlife Argoverse brain-tumor carparts-seg coco coco-pose coco12-formats coco128 coco128-seg coco8
-    coco8-grayscale coco8-multispectral coco8-pose coco8-seg construction-ppe crack-seg dog-pose dota128 dota8
-    dota8-multispectral DOTAv1 DOTAv1.5 GlobalWheat2020 hand-keypoints HomeObjects-3K kitti lvis medical-pills
-    Objects365 open-images-v7 package-seg signature SKU-110K tiger-pose TT100K VisDrone VOC xView
-    """
-)
+STOCK_DATA = frozenset(name for names in DATA.values() for name in names)
+# The same to classify: folders, of which it keeps no list.
 STOCK_FOLDERS = _names(
     """
     caltech101 caltech256 cifar10 cifar100 fashion-mnist imagenet imagenet10 imagenet100 imagenette imagenette160
     imagenette320 imagewoof imagewoof160 imagewoof320 mnist mnist160
     """
 )
+# What labels for one task are good for in another: boxes are made of outlines and corners, and outlines of corners.
+_ALSO: dict[Task, tuple[Task, ...]] = {"detect": ("segment", "obb"), "segment": ("obb",), "obb": ("segment",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +108,23 @@ def task_of(model: str) -> Task | None:
 def is_stock_data(name: str) -> bool:
     """Whether Ultralytics knows this data set by itself; a file of that name is meant by `./name`."""
     return name.removesuffix(".yaml") in STOCK_DATA or name in STOCK_FOLDERS
+
+
+def check_stock_data(where: str, name: Any, task: Task | None, split: Any, findings: Findings) -> None:
+    """Whether a data set of Ultralytics' own has labels for the task, and the images of a `split`. Nothing is said of
+    others, or where the task is not known."""
+    if not isinstance(name, str) or not is_stock_data(name):
+        return
+    stem = name.removesuffix(".yaml")
+    told: list[Task] = (
+        ["classify"] if name in STOCK_FOLDERS else [each for each, names in DATA.items() if stem in names]
+    )
+    if task is not None and not {task, *_ALSO.get(task, ())} & set(told):
+        kinds = f"to {told[0]}" if told[0] in {"classify", "detect", "segment"} else f"for {told[0]}"
+        hint = f"for {task} take one such as `{DATA_FOR[task]}`, or your own"
+        findings.error(where, f"`{name}` is a data set {kinds}, and the model is for {task}", hint)
+    elif split == "test" and "classify" not in told and stem not in DATA_WITH_TEST:
+        findings.error(where, f"`{name}` has no test images, and `split: test` asks for them", "leave `split` out")
 
 
 def _kind(kind: Any, task: Any, findings: Findings) -> tuple[Family | None, Task | None]:

@@ -19,6 +19,7 @@ _REFUSED = {
     "augmentations": ("takes Python objects, which a file cannot hold", "use the keys of docs/configuration.md"),
     "source": ("is for prediction", "the images to train on are named by `train.data`"),
 }
+_MOST_BATCH = 65_536  # images in a step: more than any GPU holds of the smallest ones
 _ELSEWHERE = {"model": "write `model:` at the top of the file", "task": "write `task:` at the top of the file"}
 
 
@@ -143,13 +144,14 @@ def _folded(value: Any) -> Any:
 
 
 def _batch(where: str, value: Any, findings: Findings) -> Any:
-    if is_number(value):
-        if float(value).is_integer() and (value >= 1 or value == -1):
+    if is_number(value) and value <= _MOST_BATCH:
+        if (value >= 1 or value == -1) and float(value).is_integer():
             return int(value)
         if 0 < value < 1:
             return value
     hint = "-1 finds the largest that fits; 0.7 fills 70 % of the GPU's memory"
-    findings.expected(where, value, "a whole number of at least 1, -1, or a part between 0 and 1", hint)
+    expected = f"a whole number of at least 1 and at most {_MOST_BATCH:,}, -1, or a part between 0 and 1"
+    findings.expected(where, value, expected, hint)
     return _BAD
 
 

@@ -256,3 +256,42 @@ MODELS: dict[tuple[Family, Task], frozenset[str]] = {
         """
     ),
 }
+
+# Data sets that it brings a description of, by what their labels are for.
+DATA: dict[Task, frozenset[str]] = {
+    "detect": _names(
+        """
+        Argoverse GlobalWheat2020 HomeObjects-3K Objects365 SKU-110K TT100K VOC VisDrone african-wildlife
+        brain-tumor coco coco12-formats coco128 coco8 coco8-grayscale coco8-multispectral construction-ppe kitti
+        lvis medical-pills open-images-v7 signature xView
+        """
+    ),
+    "segment": _names(
+        """
+        carparts-seg coco coco128-seg coco8-seg crack-seg lvis package-seg
+        """
+    ),
+    "pose": _names(
+        """
+        coco-pose coco8-pose dog-pose hand-keypoints tiger-pose
+        """
+    ),
+    "obb": _names(
+        """
+        DOTAv1 DOTAv1.5 dota128 dota8 dota8-multispectral
+        """
+    ),
+}
+DATA_WITH_TEST = _names(  # those of them that have test images
+    """
+    Argoverse DOTAv1 DOTAv1.5 GlobalWheat2020 SKU-110K TT100K VOC VisDrone african-wildlife carparts-seg
+    coco coco-pose construction-ppe crack-seg package-seg
+    """
+)
+DATA_FOR: dict[Task, str] = {  # a small one for each task
+    "detect": "coco8.yaml",
+    "segment": "coco8-seg.yaml",
+    "classify": "imagenet10",
+    "pose": "coco8-pose.yaml",
+    "obb": "dota8.yaml",
+}

@@ -67,7 +67,8 @@ class Rooms:
             empty = self._empty.get(name)
             if empty is None:
                 labels = self._settings[name].labels
-                rooms.append(Room(name, 1, 1024, memory_mib=1 << 40, closed="cannot be reached", labels=labels))
+                guess = Room(name, 1, 1024, memory_mib=1 << 40, closed="cannot be reached", labels=labels, known=False)
+                rooms.append(guess)
             else:
                 gpus = tuple(condition.gpus or empty.gpus)
                 rooms.append(

@@ -15,7 +15,7 @@ from broker.bus import Bus
 from broker.engines.base import Engine
 from broker.errors import LedgerFull, QueueDown
 from broker.ledger.ledger import Ledger
-from broker.placement import Plan, Waiting, place
+from broker.placement import Plan, Room, Waiting, place
 from broker.protocol.event import QueueChanged
 from broker.protocol.job import Attempt, Job, JobSpec
 from broker.protocol.states import JobState
@@ -109,6 +109,10 @@ class Scheduler:
     def waits_for(self, job_id: int) -> str:
         """Why a queued job waits, in words; '' when nobody has looked yet."""
         return self._outlook.waits.get(job_id, "")
+
+    def rooms(self) -> list[Room]:
+        """What each node has, were nothing of it taken."""
+        return self._rooms.rooms([])
 
     async def outlook(self) -> QueueChanged:
         """The queue as it is now."""

@@ -10,6 +10,7 @@ from broker.protocol.job import TrainWork
 from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
+from tests.waiting import until_awaited
 from wyolo_tui.shapes import make
 
 CONFIG = """\
@@ -97,6 +98,26 @@ async def test_warnings_are_said_and_do_not_spoil_the_result(wyolo: Wyolo, folde
     done = await wyolo("submit", "old.yaml", "--hold")
     assert "! " in done.err and "sweep" in done.err
     assert done.out.count("\n") == 1
+
+
+async def test_a_job_that_no_node_can_run_is_queued_with_a_warning(wyolo: Wyolo, broker: Client, folder: Path) -> None:
+    async def measured() -> bool:
+        answer = await broker.http.post("/jobs:validate", json={"config": "command: 'true'"})
+        return Validation.model_validate_json(answer.content).would_start == "now on local"
+
+    await until_awaited(measured, what="the node to be known")
+    for wish in ("resources.cpus=100", "resources.memory=900TB"):
+        dry = await wyolo("submit", "train.yaml", "--set", wish, "--dry-run")
+        assert "no node can run it: needs" in dry.out and "local has" in dry.out
+        done = await wyolo("submit", "train.yaml", "--set", wish)
+        assert ": queued" in done.out and "! resources: no node can run it: needs" in done.err
+        [warning] = (await broker.job(int(done.out.split()[0]))).warnings
+        assert "no node can run it" in warning
+    refused = await wyolo("submit", "train.yaml", "--set", "train.device=0", expect=2)
+    assert "no node has a GPU" in refused.err and "train on the CPU" in refused.err
+    (folder / "old.yaml").write_text("command: 'true'\nextras: {gpu: {id: 0, limit: 0.9}}\n")
+    done = await wyolo("submit", "old.yaml", "--wait")
+    assert "completed" in done.out and "runs on the CPU" in done.err
 
 
 @pytest.mark.train

@@ -1,6 +1,7 @@
 """What becomes of a submission before it is queued: read, completed, checked; and what is said about it."""
 
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from broker.admission.admission import Admission
 from broker.admission.checks import default_name, unstartable
 from broker.admission.reading import written
 from broker.errors import BadInput
+from broker.placement import Room
 from broker.protocol import legacy
 from broker.protocol.api import ErrorCode, SubmitRequest
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
 from broker.protocol.states import Priority
 from broker.settings import Settings
+from wyolo_tui.shapes import make
 
 TRAIN = TrainWork(model="yolov8n.yaml", task="detect", args={"data": "coco8.yaml", "epochs": 3})
 COMMAND = CommandWork(argv=["/bin/true"])
@@ -26,8 +29,9 @@ Make = Callable[..., Admission]
 async def admission() -> AsyncIterator[Make]:
     made: list[Admission] = []
 
-    def make(**settings: Any) -> Admission:
-        made.append(Admission(Settings.model_validate({"nodes": [{"name": "local"}, {"name": "big"}], **settings})))
+    def make(rooms: Sequence[Room] = (), **settings: Any) -> Admission:
+        nodes = [{"name": "local"}, {"name": "big"}]
+        made.append(Admission(Settings.model_validate({"nodes": nodes, **settings}), lambda: rooms))
         return made[-1]
 
     yield make
@@ -115,6 +119,86 @@ async def test_paths_may_not_leave_the_allowed_folders_by_a_link_or_by_dots(admi
         refused = await gate.read(SubmitRequest(config=config, base_dir=str(allowed)))
         assert refused.spec is None
         assert any("outside the allowed folders" in finding.message for finding in refused.findings), data
+
+
+def swap(inside: Path, outside: Path) -> None:
+    """What was inside lies outside, and a link leads there."""
+    outside.parent.mkdir(parents=True, exist_ok=True)
+    inside.rename(outside)
+    inside.symlink_to(outside)
+
+
+LEAVES: dict[str, Callable[[Path, Path], object]] = {
+    "an image": lambda data, secret: swap(data / "images/train/0001.jpg", secret / "a.jpg"),
+    "a label": lambda data, secret: swap(data / "labels/val/0001.txt", secret / "a.txt"),
+    "a folder of labels": lambda data, secret: swap(data / "labels/train", secret / "labels"),
+    "a folder in a folder": lambda data, secret: (
+        shutil.copytree(data / "images/train", secret / "more"),
+        (data / "images/train/more").symlink_to(secret / "more"),
+    ),
+    "the data.yaml": lambda data, secret: swap(data / "data.yaml", secret / "data.yaml"),
+    "the images": lambda data, secret: swap(data / "images", secret / "images"),
+    "a list of links": lambda data, secret: (
+        swap(data / "images/val/0001.jpg", secret / "a.jpg"),
+        (data / "list.txt").write_text("./images/val/0001.jpg\n"),
+        (data / "data.yaml").write_text("train: images/train\nval: list.txt\nnames: [a, b, c]\n"),
+    ),
+    "a list of others": lambda data, secret: (
+        shutil.copytree(data / "images/val", secret / "images"),
+        (data / "list.txt").write_text(f"{secret}/images/0000.jpg\n"),
+        (data / "data.yaml").write_text("train: list.txt\nval: images/val\nnames: [a, b, c]\n"),
+    ),
+    "test images": lambda data, secret: (
+        shutil.copytree(data / "images/val", secret / "images"),
+        (data / "data.yaml").write_text(
+            f"train: images/train\nval: images/val\nnames: [a, b, c]\ntest: {secret}/images\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+async def test_nothing_of_a_data_set_may_lie_outside_the_allowed_folders(
+    admission: Make, tmp_path: Path, leave: Callable[[Path, Path], object], checked: bool
+) -> None:
+    data, secret = tmp_path / "allowed" / "data", tmp_path / "secret"
+    secret.mkdir()
+    make(data, "detect", images=3, val=3, size=32)
+    gate = admission(allowed_roots=[tmp_path / "allowed"], preflight=checked)
+    request = SubmitRequest(config=f"model: yolov8n.yaml\ntrain: {{data: {data}}}\n")
+    assert (await gate.read(request)).spec is not None
+    leave(data, secret)
+    config = f"model: yolov8n.yaml\ntrain: {{data: {data}}}\nval: {{split: test}}\n"
+    refused = await gate.read(SubmitRequest(config=config) if "test:" in (data / "data.yaml").read_text() else request)
+    assert refused.spec is None
+    assert any("outside the allowed folders" in finding.message for finding in refused.findings)
+    assert all("allowed_roots" in finding.hint for finding in refused.findings if "outside" in finding.message)
+
+
+@pytest.mark.parametrize("place", ["train", "val", "val/disc", "train/disc/0000.jpg"])
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "unchecked"])
+async def test_classes_may_not_be_links_to_outside_the_allowed_folders(
+    admission: Make, tmp_path: Path, place: str, checked: bool
+) -> None:
+    data = tmp_path / "allowed" / "data"
+    make(data, "classify", images=3, val=3, size=32)
+    gate = admission(allowed_roots=[tmp_path / "allowed"], preflight=checked)
+    request = SubmitRequest(config=f"model: yolov8n-cls.yaml\ntrain: {{data: {data}}}\n")
+    assert (await gate.read(request)).spec is not None
+    swap(data / place, tmp_path / "secret" / "thing")
+    refused = await gate.read(request)
+    assert refused.spec is None
+    assert any("outside the allowed folders" in finding.message for finding in refused.findings)
+
+
+async def test_links_within_the_allowed_folders_are_followed(admission: Make, tmp_path: Path) -> None:
+    data, shared = tmp_path / "allowed" / "data", tmp_path / "allowed" / "shared"
+    make(data, "detect", images=3, val=3, size=32)
+    swap(data / "images" / "train" / "0000.jpg", shared / "0000.jpg")
+    swap(data / "labels" / "val" / "0000.txt", shared / "0000.txt")
+    request = SubmitRequest(config=f"model: yolov8n.yaml\ntrain: {{data: {data}}}\n")
+    assert (await admission(allowed_roots=[tmp_path / "allowed"]).read(request)).findings == []
 
 
 async def test_who_asks_is_the_user_where_nobody_is_named(admission: Make) -> None:
@@ -274,3 +358,47 @@ async def test_an_image_or_network_is_a_name_and_nothing_else(admission: Make, l
 async def test_the_program_of_an_image_is_not_looked_for_here(admission: Make) -> None:
     spec = JobSpec(work=CommandWork(argv=["/only/there"]), resources=Resources(image="ghcr.io/us/new"))
     assert (await admission(nodes=[OPEN]).read(SubmitRequest(spec=spec))).spec is not None
+
+
+HERE = Room("local", slots=1, cpus=2, memory_mib=8000)
+BIG = Room("big", slots=1, cpus=4, memory_mib=8000, gpus=["GPU-a"])
+AWAY = Room("big", slots=1, cpus=1024, memory_mib=1 << 40, closed="cannot be reached", known=False)
+NO_GPU = "asks for GPU 0, and no node has a GPU"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rooms", "level", "said"),
+    [
+        ("resources: {cpus: 100}", [HERE], "warning", "no node can run it: needs 100 cores, local has 2"),
+        ("resources: {memory: 900TB}", [HERE], "warning", "no node can run it: needs 943718400 MiB of memory"),
+        ("resources: {cpus: 100}", [HERE, AWAY], "", ""),
+        ("resources: {cpus: 100}", [], "", ""),
+        ("resources: {cpus: 4}", [HERE, BIG], "", ""),
+        ("  device: 0", [HERE], "error", NO_GPU),
+        ("  device: 0", [HERE, AWAY], "", ""),
+        ("  device: 0", [HERE, BIG], "", ""),
+        ("  device: 7", [HERE, BIG], "warning", "needs GPU 7, big has 1"),
+        ("resources: {gpus: [0]}", [HERE], "error", NO_GPU),
+        ("resources: {gpus: 1}", [HERE], "warning", "asks for a GPU, and no node has a GPU: runs on the CPU"),
+        ("resources: {gpus: 0}", [HERE], "", ""),
+        ("extras: {gpu: {id: 0, limit: 0.5}}", [HERE], "warning", f"{NO_GPU}: runs on the CPU"),
+        ("extras: {gpu: {id: 0}, force_gpu: true}", [HERE], "error", NO_GPU),
+        ("extras: {force_gpu: true}", [HERE], "warning", "no node can run it: needs a GPU, local has none"),
+    ],
+)
+async def test_what_no_node_has_is_said_at_once(
+    admission: Make, lines: str, rooms: list[Room], level: str, said: str
+) -> None:
+    config = f"model: yolov8n.yaml\ntrain:\n  data: coco8.yaml\n{lines}\n"
+    admitted = await admission(rooms=rooms).read(SubmitRequest(config=config))
+    assert (admitted.spec is None) == (level == "error")
+    assert [finding.level for finding in admitted.findings] == [level] * bool(level)
+    assert said in "".join(finding.message for finding in admitted.findings)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "legacy").iterdir()), ids=lambda path: path.name)
+async def test_an_older_file_is_queued_where_no_node_has_a_gpu_and_says_so(admission: Make, path: Path) -> None:
+    text = path.read_text()
+    admitted = await admission(rooms=[HERE], preflight=False).read(SubmitRequest(config=text))
+    spec = admitted.required()
+    assert any("runs on the CPU" in warning for warning in admitted.warnings) == (spec.resources.gpu is not None)

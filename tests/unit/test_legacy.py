@@ -182,7 +182,7 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
     }
     assert work.val == {"split": "val", "save_json": True, "conf": 0.25}
     assert (spec.name, spec.task_id) == ("exp1", "unique-task-id-123")
-    assert spec.resources.gpu == GpuRequest(count=1, ids=[0])
+    assert spec.resources.gpu == GpuRequest(count=1, ids=[0])  # or the CPU, for older wyolo took what there was
     expected = [
         ("mlflow", "tracking"),
         ("minio", "storage"),
@@ -204,9 +204,10 @@ def test_the_librarys_template_is_accepted_unchanged() -> None:
         (training("  epoch: 3"), "train.epoch", "unknown key", "`epochs`"),
         (training("  imgz: 64"), "train.imgz", "unknown key", "`imgsz`"),
         (training("  lr0: 2"), "train.lr0", "expected a number from 0 to 1", ""),
-        (training("  batch: 0"), "train.batch", "at least 1, -1, or a part", "70 %"),
         (training(f"  epochs: {'9' * 30}"), "train.epochs", "from 1 to 1,000,000", "too large"),
         (training("  epochs: 2000000"), "train.epochs", "from 1 to 1,000,000", ""),
+        (training("  batch: 0"), "train.batch", "at most 65,536, -1, or a part", "70 %"),
+        (training("  batch: 1000000000000"), "train.batch", "at most 65,536", "-1 finds the largest"),
         (training("  batch: 1.5"), "train.batch", "given 1.5", ""),
         (training("  cos_lr: 'true'"), "train.cos_lr", "expected true or false", "without quotes"),
         (training("  optimizer: adamv"), "train.optimizer", "one of auto, SGD", "`Adam`"),
@@ -305,19 +306,28 @@ def test_names_that_ultralytics_knows_are_no_paths() -> None:
     )
 
 
+def _share_of(number: int, required: bool) -> GpuRequest:
+    return GpuRequest(count=1, ids=[number], memory_fraction=0.5, required=required)
+
+
 @pytest.mark.parametrize(
     ("lines", "request_", "warned"),
     [
-        ("  device: 0", GpuRequest(count=1, ids=[0]), []),
-        ("  device: '1,0'", GpuRequest(count=1, ids=[0]), ["resources.gpus"]),
-        ("  device: [0, 1]", GpuRequest(count=1, ids=[0]), ["resources.gpus"]),
-        ("  device: cuda:1", GpuRequest(count=1, ids=[1]), []),
+        ("  device: 0", GpuRequest(count=1, ids=[0], required=True), []),
+        ("  device: '1,0'", GpuRequest(count=1, ids=[0], required=True), ["resources.gpus"]),
+        ("  device: [0, 1]", GpuRequest(count=1, ids=[0], required=True), ["resources.gpus"]),
+        ("  device: cuda:1", GpuRequest(count=1, ids=[1], required=True), []),
         ("  device: cpu", GpuRequest(count=0), []),
         ("  device: -1", GpuRequest(count=1), []),
         ("  device: [-1, -1]", GpuRequest(count=1), ["resources.gpus"]),
         ("  device:", None, []),
         ("resources: {gpus: 2}", GpuRequest(count=1), ["resources.gpus"]),
-        ("resources: {gpus: [3]}", GpuRequest(count=1, ids=[3]), []),
+        ("resources: {gpus: [3]}", GpuRequest(count=1, ids=[3], required=True), []),
+        ("resources: {gpus: [3]}\nextras: {gpu: {limit: 0.5}}", _share_of(3, required=True), []),
+        ("  device: 3\nextras: {gpu: {limit: 0.5}}", _share_of(3, required=True), []),
+        ("  device: 3\nextras: {force_gpu: false}", GpuRequest(count=1, ids=[3]), []),
+        ("extras: {gpu: {id: 3, limit: 0.5}}", _share_of(3, required=False), []),
+        ("extras: {gpu: {id: 3, limit: 0.5}, force_gpu: true}", _share_of(3, required=True), []),
         ("extras: {force_gpu: true}", GpuRequest(count=1, required=True), []),
         ("extras: {force_cpu: true, gpu: {id: 0}}", GpuRequest(count=0), ["extras.gpu.id"]),
         ("extras: {force_cpu: true, force_gpu: true}", GpuRequest(count=0), ["extras.force_gpu"]),
@@ -440,6 +450,36 @@ def test_the_data_sets_that_ultralytics_brings_are_known() -> None:
     brought = {path.stem for path in (Path(installed.origin).parent / "cfg" / "datasets").glob("*.yaml")}
     others = {name for name in brought if "depth" in name or name.startswith(("cityscapes", "ade20k", "ImageNet"))}
     assert brought - others == STOCK_DATA
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        ("yolov8n.yaml", "mnist160", "`mnist160` is a data set to classify, and the model is for detect"),
+        ("yolov8n-cls.pt", "coco8.yaml", "`coco8.yaml` is a data set to detect, and the model is for classify"),
+        ("yolov8n-pose.pt", "coco8", "`coco8` is a data set to detect, and the model is for pose"),
+        ("yolov8n.pt", "coco8-pose.yaml", "`coco8-pose.yaml` is a data set for pose, and the model is for detect"),
+        ("yolov8n-seg.pt", "coco8.yaml", "`coco8.yaml` is a data set to detect, and the model is for segment"),
+        ("rtdetr-l.pt", "imagenette", "`imagenette` is a data set to classify, and the model is for detect"),
+        ("yolov8n.pt", "coco8-seg.yaml", ""),
+        ("yolov8n.pt", "dota8.yaml", ""),
+        ("yolov8n-seg.pt", "coco.yaml", ""),
+        ("yolov8n-cls.pt", "mnist160", ""),
+        ("./own.pt", "mnist160", ""),
+    ],
+)
+def test_a_data_set_of_ultralytics_must_be_for_the_task_of_the_model(model: str, data: str, said: str) -> None:
+    for section in (f"train: {{data: {data}}}", f"train: {{data: ./own}}\nval: {{data: {data}}}"):
+        errors = [finding for finding in findings_of(f"model: {model}\n{section}\n") if finding.level == "error"]
+        assert [finding.message for finding in errors] == [said] * bool(said)
+        assert all("take one such as" in finding.hint for finding in errors)
+
+
+def test_a_data_set_of_ultralytics_without_test_images_is_not_validated_on_them() -> None:
+    text = "model: yolov8n.pt\ntrain: {data: coco8.yaml}\nval: {split: test}\n"
+    [finding] = findings_of(text)
+    assert finding.message == "`coco8.yaml` has no test images, and `split: test` asks for them"
+    assert findings_of(text.replace("coco8", "VOC")) == []
 
 
 ANYTHING = st.recursive(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.gpu_use import GpuUse
-from broker.placement import Assignment, Occupied, Room, Waiting, place
+from broker.placement import Assignment, Occupied, Room, Waiting, obstacles, place
 from broker.protocol.job import GpuRequest, Resources
 from broker.settings import Policy
 from broker.wishes import Allowed
@@ -44,6 +44,27 @@ def test_without_gpus_a_training_runs_on_the_cpu_unless_it_insists() -> None:
     plan = place([job(1), job(2, GpuRequest(required=True))], [room()], NOW)
     assert plan.assignments == [Assignment(1, "local", ())]
     assert plan.waits == {2: "needs a GPU, local has none"}
+
+
+def test_an_older_wish_for_a_gpu_falls_back_on_the_cpu_only_where_no_node_has_any() -> None:
+    wish = job(1, GpuRequest(ids=[0], memory_fraction=0.5))
+    assert place([wish], [room()], NOW).assignments == [Assignment(1, "local", ())]
+    assert place([job(1, GpuRequest(ids=[0], required=True))], [room()], NOW).waits == {
+        1: "needs a GPU, local has none"
+    }
+    busy = room(gpus=1, name="big", occupied=[on(9, "big-0")])
+    assert place([wish], [room(), busy], NOW).waits == {1: "waits for a GPU: big has 1, it is busy (job 9)"}
+    unseen = replace(room(name="unseen"), closed="cannot be reached", known=False)
+    assert place([wish], [room(), unseen], NOW).waits == {1: "unseen cannot be reached"}
+
+
+def test_what_no_node_can_ever_run_is_known_beforehand() -> None:
+    nodes = [room(gpus=1, occupied=[on(9, "local-0")]), room(name="small")]
+    assert obstacles(nodes)(Resources(cpus=8, gpu=GpuRequest(ids=[0], required=True))) == ""
+    assert obstacles(nodes)(Resources(cpus=9)) == "needs 9 cores, local has 8; needs 9 cores, small has 8"
+    assert "needs GPU 7, local has 1" in obstacles(nodes)(Resources(gpu=GpuRequest(ids=[7], required=True)))
+    away = replace(room(name="away"), closed="cannot be reached", known=False)
+    assert obstacles([*nodes, away])(Resources(cpus=9)) == ""
 
 
 def test_a_job_for_the_cpu_runs_beside_trainings() -> None:

@@ -10,6 +10,8 @@ from broker import preflight
 from broker.preflight import check
 from broker.protocol.api import DataSummary, Finding
 from broker.protocol.job import Task, TrainWork
+from trainer import dataset
+from trainer.failures import TrainingError
 from wyolo_tui.shapes import make
 
 ONE_BOX = "0 0.5 0.5 0.2 0.2\n"
@@ -131,6 +133,12 @@ def test_a_pose_data_set_must_say_how_many_keypoints(tmp_path: Path) -> None:
 
 def test_outlines_may_be_used_to_detect(tmp_path: Path) -> None:
     assert errors(ask(make(tmp_path, "segment", images=3, val=3, size=32), "detect")) == []
+
+
+def test_keypoints_may_not_be_used_to_detect(tmp_path: Path) -> None:
+    """Ultralytics takes such a row for an outline: of 14 values it makes nothing, of 11 a wrong box."""
+    data = make(tmp_path, "pose", images=3, val=3, size=32)
+    assert {message[:20] for _, message in errors(ask(data, "detect"))} == {"14 values, expected "}
 
 
 def test_single_cls_takes_every_class_as_one(fruit: Path) -> None:
@@ -300,6 +308,26 @@ def test_a_missing_or_empty_model_file_is_refused(fruit: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("head", "refused"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", True),
+        (b"P", True),
+        (b"\x80", True),
+        (b"\x80\xff\x8a\x0a", True),
+        (b"PK\x03\x04\0\0\x08\x08", False),
+        (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", False),  # the magic number of torch before 1.6
+    ],
+)
+def test_a_file_that_holds_no_weights_is_refused(fruit: Path, tmp_path: Path, head: bytes, refused: bool) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(head)
+    work = TrainWork(model="yolov8n.yaml", task="detect", args={"data": "coco8.yaml", "pretrained": str(path)})
+    found = errors([*model_findings(fruit / "data.yaml", str(path)), *check(work, 0)[1]])
+    assert [where for where, _ in found] == ["model", "train.pretrained"] * refused
+    assert all("holds no weights" in message for _, message in found)
+
+
+@pytest.mark.parametrize(
     ("activation", "refused"),
     [
         ("nn.ReLU()", False),
@@ -362,11 +390,54 @@ def test_ten_thousand_labels_are_all_read(tmp_path: Path) -> None:
     assert summary.train_images == 10_003
 
 
-def test_folders_tells_where_a_training_would_read(fruit: Path) -> None:
-    work = TrainWork(model="/models/own.pt", task="detect", args={"data": str(fruit / "data.yaml")})
-    assert preflight.folders(work) == {
-        "model": Path("/models/own.pt"),
-        "train.data": fruit / "data.yaml",
-        "train.data: train 1": fruit / "images" / "train",
-        "train.data: val 1": fruit / "images" / "val",
-    }
+def val_findings(trained_on: Path, **val: object) -> list[Finding]:
+    return check(TrainWork(model="yolov8n.yaml", task="detect", args={"data": str(trained_on)}, val=val), 100)[1]
+
+
+def test_a_last_validation_on_test_images_that_are_not_there_is_refused_before_the_training(fruit: Path) -> None:
+    assert val_findings(fruit / "data.yaml", split="val") == []
+    [(where, message)] = errors(val_findings(fruit / "data.yaml", split="test"))
+    assert (where, message[:7]) == ("data.yaml: test", "missing")
+    text = (fruit / "data.yaml").read_text()
+    describe(fruit, f"{text}test: images/elsewhere\n")
+    assert errors(val_findings(fruit / "data.yaml")) == []
+    [(where, message)] = errors(val_findings(fruit / "data.yaml", split="test"))
+    assert where == "data.yaml: test" and "images/elsewhere" in message
+    describe(fruit, f"{text}test: images/test\n")
+    for kind in ("images", "labels"):
+        shutil.copytree(fruit / kind / "val", fruit / kind / "test")
+    assert errors(val_findings(fruit / "data.yaml", split="test")) == []
+    label(fruit, "7 0.5 0.5 0.1 0.1\n", "0000", "test")
+    assert errors(val_findings(fruit / "data.yaml", split="test")) == [
+        ("labels/test/0000.txt:1", "class 7, but names has 3")
+    ]
+
+
+def test_another_data_set_to_validate_on_is_checked_too(fruit: Path, tmp_path: Path) -> None:
+    other = make(tmp_path / "other", "detect", images=3, val=3, size=32)
+    assert val_findings(fruit / "data.yaml", data=str(other)) == []
+    label(other.parent, "7 0.5 0.5 0.1 0.1\n", "0000", "val")
+    label(other.parent, "8 0.5 0.5 0.1 0.1\n", "0000", "train")  # on which nothing is validated
+    found = val_findings(fruit / "data.yaml", data=str(other))
+    assert errors(found) == [("val.data: labels/val/0000.txt:1", "class 7, but names has 3")]
+    [(where, message)] = errors(val_findings(fruit / "data.yaml", data=str(tmp_path / "none.yaml")))
+    assert (where, message) == ("val.data", f"there is no {tmp_path / 'none.yaml'}")
+    [(where, _)] = errors(val_findings(fruit / "data.yaml", data=str(other), split="test"))
+    assert where == "val.data: data.yaml: test"
+
+
+def test_of_several_yaml_files_the_one_is_read_that_the_trainer_takes(fruit: Path) -> None:
+    (fruit / "data.yaml").rename(fruit / "fruit.yaml")
+    (fruit / "extra.yaml").write_text("note: none of ours\n")
+    described = dataset.prepare(str(fruit), "detect", fruit.parent, fruit.parent, offline=True)
+    assert (ask(fruit), described.count("train")) == ([], 6)
+    (fruit / "fruit.yaml").rename(fruit / "data.yaml")
+    (fruit / "fruit.yaml").write_text("train: images/val\nval: images/val\nnames: [a, b, c]\n")
+    described = dataset.prepare(str(fruit), "detect", fruit.parent, fruit.parent, offline=True)
+    assert (ask(fruit), described.count("train")) == ([], 6)
+    for name in ("data", "fruit"):
+        (fruit / f"{name}.yaml").rename(fruit / f"more-{name}.yaml")
+    [(_, message)] = errors(ask(fruit))
+    assert "3 .yaml files" in message and "none is called data.yaml" in message
+    with pytest.raises(TrainingError, match=r"3 yaml files and none is called data\.yaml"):
+        dataset.prepare(str(fruit), "detect", fruit.parent, fruit.parent, offline=True)
