@@ -112,7 +112,7 @@ class Control:
     async def edit(self, job_id: int, request: SubmitRequest, by: str = "") -> Job:
         """Change a waiting job: the request says only what changes. Raises BadInput, Conflict."""
         base = _spec(await self._ledger.job(job_id))
-        admitted = await self._admission.read(request, base)
+        admitted = await self._admission.read(request, base, by=base.user)
         spec = admitted.required()
 
         def decide(job: Job) -> Change:

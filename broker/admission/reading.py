@@ -10,7 +10,8 @@ from broker.errors import BadInput
 from broker.protocol import document, legacy
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
 from broker.protocol.findings import Findings
-from broker.protocol.job import CommandWork, JobSpec, TrainWork
+from broker.protocol.job import JobSpec, TrainWork
+from broker.protocol.written import document_of
 from broker.settings import Settings
 
 
@@ -40,39 +41,18 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
 
 
 def _document(request: SubmitRequest, base: JobSpec | None) -> tuple[dict[str, Any], JobSpec | None]:
-    """What is to be read, and the spec that it was where it was none. Raises DocumentError, BadInput."""
+    """What is to be read, and the spec that it was before, where it was one. Raises DocumentError, BadInput."""
     if request.base_dir is not None and not Path(request.base_dir).is_absolute():
         raise _bad("base_dir", "is not a whole path", "the folder that the file lies in")
     if request.config is not None and request.spec is not None:
         raise _bad("", "both `config` and `spec` are given", "keep one of them")
     if request.config is not None:
-        return document.assign(document.parse(request.config), request.set), None
+        return document.assign(document.parse(request.config), request.set), base
     spec = request.spec or base
     if spec is None:
         raise _bad("", "neither `config` nor `spec` is given", "`config` is YAML text, `spec` a job as JSON")
-    return document.assign(written(spec), request.set), spec
-
-
-def written(spec: JobSpec) -> dict[str, Any]:
-    """The configuration that reads as this spec: what `edit` changes with dotted paths."""
-    work, gpu = spec.work, spec.resources.gpu
-    name = "" if spec.name == default_name(spec) else spec.name  # one that was made is made again
-    known: dict[str, Any] = {"name": name, "user": spec.user, "task_id": spec.task_id}
-    known |= {"priority": spec.priority.value, "metadata": spec.metadata}
-    asked: dict[str, Any] = {"cpus": spec.resources.cpus, "memory": spec.resources.memory_mib}
-    asked["node"] = spec.resources.node
-    asked["labels"] = spec.resources.labels
-    if isinstance(work, CommandWork):
-        known |= {"argv": work.argv, "cwd": work.cwd, "env": work.env}
-    else:
-        known |= {"model": work.model, "type": work.family, "task": work.task, "sweeper": work.sweep}
-        known |= {"train": work.args, "val": work.val}
-    extras: dict[str, Any] = {"image": spec.resources.image, "network": spec.resources.network}
-    if gpu is not None:
-        asked["gpus"] = [*gpu.ids, *[-1] * (gpu.count - len(gpu.ids))] if gpu.ids else gpu.count
-        if not isinstance(work, CommandWork):
-            extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
-    return known | {"resources": asked, "extras": extras}
+    made = spec.name == default_name(spec)  # it is made again
+    return document.assign(document_of(spec) | ({"name": ""} if made else {}), request.set), spec
 
 
 def _outside(work: TrainWork, settings: Settings) -> list[Finding]:
