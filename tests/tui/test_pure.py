@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from rich.cells import cell_len
 
-from broker.protocol.api import MetricTable
+from broker.protocol.api import Finding, MetricTable
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
 from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
@@ -15,6 +15,7 @@ from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
 from wyolo_tui.folding import HISTORY, fold, snapshot
+from wyolo_tui.forecast import line_of
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
 from wyolo_tui.prose import yaml_cell
@@ -244,3 +245,11 @@ def test_an_undo_is_the_inverse() -> None:
 def test_a_spreadsheet_computes_nothing_of_what_others_wrote() -> None:
     evil = JOBS[41].model_copy(update={"name": '=HYPERLINK("http://x")', "user": "a,b\n"})
     assert "'=HYPERLINK" in as_csv([evil])
+
+
+@pytest.mark.parametrize(
+    ("where", "row"),
+    [("line 3, column 7", 2), ("train.epoks (line 12, column 3)", 11), ("labels/0042.txt:3", None), ("", None)],
+)
+def test_a_finding_is_about_the_line_that_it_names(where: str, row: int | None) -> None:
+    assert line_of(Finding(where=where, message="wrong")) == row
