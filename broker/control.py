@@ -64,9 +64,17 @@ class Control:
     async def validate(self, request: SubmitRequest, by: str = "") -> Validation:
         """What submit would do; never raises for bad input."""
         admitted = await self._admission.read(request, by=by)
-        ok = admitted.spec is not None
-        start = "" if admitted.spec is None else "held" if request.hold else await self._forecast(admitted.spec)
-        return Validation(ok=ok, findings=admitted.findings, spec=admitted.spec, data=admitted.data, would_start=start)
+        spec = admitted.spec
+        if spec is None:
+            return Validation(ok=False, findings=admitted.findings, data=admitted.data)
+        return Validation(
+            ok=True,
+            findings=admitted.findings,
+            spec=spec,
+            data=admitted.data,
+            would_start="held" if request.hold else await self._forecast(spec),
+            pace=await self._ledger.pace(spec),
+        )
 
     async def submit(
         self, request: SubmitRequest, key: str | None = None, by: str = "", trial: int | None = None

@@ -14,6 +14,7 @@ from broker.protocol.api import (
     LogChunk,
     LogLine,
     MetricTable,
+    Pace,
     Problem,
     SubmitRequest,
     Validation,
@@ -536,6 +537,7 @@ class FakeLink:
             ok=True,
             spec=spec,
             would_start="after 3 jobs",
+            pace=Pace(job_id=41, epoch_s=84),
             findings=[Finding(level="warning", where="train.device", message="wyolo chooses the device")],
         )
 

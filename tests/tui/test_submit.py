@@ -29,6 +29,8 @@ async def test_what_would_run_and_when_is_said_before_it_is_sent() -> None:
         await tui.press("n")
         await tui.shows("would run yolov8n.pt for 50 epochs at 640 px, batch 16")
         await tui.shows("starts after 3 jobs")
+        await tui.shows("takes about 1h 10m: 50 epochs of 1m 24s, as job 41")
+        await tui.shows("memory unknown: it asks for none")
         await tui.shows("$ wyolo submit -   which reads what is written above")
 
 
