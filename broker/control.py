@@ -65,12 +65,18 @@ class Control:
     async def validate(self, request: SubmitRequest, by: str = "") -> Validation:
         """What submit would do; never raises for bad input."""
         admitted = await self._admission.read(request, by=by)
-        ok = admitted.spec is not None
-        start = "" if admitted.spec is None else "held" if request.hold else await self._forecast(admitted.spec)
-        task_id = None if admitted.spec is None else admitted.spec.task_id
-        shared = None if task_id is None else await self._ledger.shared_task_id(task_id)
-        findings = [*admitted.findings, *([] if shared is None else [shared])]
-        return Validation(ok=ok, findings=findings, spec=admitted.spec, data=admitted.data, would_start=start)
+        spec = admitted.spec
+        if spec is None:
+            return Validation(ok=False, findings=admitted.findings, data=admitted.data)
+        shared = None if spec.task_id is None else await self._ledger.shared_task_id(spec.task_id)
+        return Validation(
+            ok=True,
+            findings=[*admitted.findings, *([] if shared is None else [shared])],
+            spec=spec,
+            data=admitted.data,
+            would_start="held" if request.hold else await self._forecast(spec),
+            pace=await self._ledger.pace(spec),
+        )
 
     async def submit(
         self,

@@ -25,9 +25,6 @@ class Acting:
     def act(self, verb: str, jobs: Sequence["Job"], **arguments: object) -> None:
         """`arguments` as the client's method has them."""
         able, why_not = split(verb, jobs)
-        if not jobs:
-            self._app.say("no job is selected", "warning")
-            return
         if why_not:
             self._app.say(why_not, "warning")
         if not able:

@@ -34,6 +34,7 @@ from wyolo_tui.node_acting import NodeActing
 from wyolo_tui.options import Options
 from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
 from wyolo_tui.rush import Rush
+from wyolo_tui.screens.dialog import Dialog
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.page import Page
 from wyolo_tui.themes import NAMES, THEMES, Palette, named
@@ -290,8 +291,9 @@ class WyoloApp(App[None]):
         self._show_link()
 
     def _show_link(self) -> None:
-        if self.page is not None:
-            self.page.link_changed()
+        for screen in self.screen_stack:
+            if isinstance(screen, Page | Dialog):
+                screen.link_changed()
 
     def _tell_rush(self) -> None:
         if (told := self._rush.together(monotonic())) is not None:

@@ -12,7 +12,8 @@ from broker.protocol import document, legacy
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
 from broker.protocol.document import shorten
 from broker.protocol.findings import Findings
-from broker.protocol.job import CommandWork, JobSpec, TrainWork
+from broker.protocol.job import JobSpec, TrainWork
+from broker.protocol.written import document_of
 from broker.settings import Settings
 
 
@@ -56,30 +57,8 @@ def _document(request: SubmitRequest, base: JobSpec | None) -> tuple[dict[str, A
     spec = request.spec or base
     if spec is None:
         raise _bad("", "neither `config` nor `spec` is given", "`config` is YAML text, `spec` a job as JSON")
-    return document.assign(written(spec), request.set), spec
-
-
-def written(spec: JobSpec) -> dict[str, Any]:
-    """The configuration that reads as this spec: what `edit` changes with dotted paths."""
-    work, gpu = spec.work, spec.resources.gpu
-    name = "" if spec.name == default_name(spec) else spec.name  # one that was made is made again
-    known: dict[str, Any] = {"name": name, "user": spec.user, "task_id": spec.task_id}
-    known |= {"metadata": spec.metadata}
-    if "priority" in spec.model_fields_set:
-        known["priority"] = spec.priority.value
-    asked: dict[str, Any] = {"cpus": spec.resources.cpus, "memory": spec.resources.memory_mib}
-    asked["node"] = spec.resources.node
-    asked["labels"] = spec.resources.labels
-    if isinstance(work, CommandWork):
-        known |= {"argv": work.argv, "cwd": work.cwd, "env": work.env}
-    else:
-        known |= {"model": work.model, "type": work.family, "task": work.task, "sweeper": work.sweep}
-        known |= {"train": work.args, "val": work.val}
-    extras: dict[str, Any] = {"image": spec.resources.image, "network": spec.resources.network}
-    if gpu is not None:
-        asked["gpus"] = [*gpu.ids, *[-1] * (gpu.count - len(gpu.ids))] if gpu.ids else gpu.count
-        extras |= {"gpu": {"limit": gpu.memory_fraction}, "force_gpu": gpu.required}
-    return known | {"resources": asked, "extras": extras}
+    made = spec.name == default_name(spec)  # it is made again
+    return document.assign(document_of(spec) | ({"name": ""} if made else {}), request.set), spec
 
 
 def _outside(work: TrainWork, roots: Sequence[str]) -> list[Finding]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.bus import Bus
-from broker.ledger import changes, following, listing, nodes, reads, recording, schema, submission
+from broker.ledger import changes, following, listing, nodes, pace, reads, recording, schema, submission
 from broker.ledger.readers import Readers
 from broker.ledger.records import (
     ActiveJob,
@@ -26,9 +26,9 @@ from broker.ledger.records import (
 )
 from broker.ledger.rows import encoded, micros
 from broker.ledger.writer import Transaction, Writer
-from broker.protocol.api import Finding, JobPage, MetricTable
+from broker.protocol.api import Finding, JobPage, MetricTable, Pace
 from broker.protocol.event import AuditEntry, FollowerEvent
-from broker.protocol.job import Attempt, Checkpoint, Job
+from broker.protocol.job import Attempt, Checkpoint, Job, JobSpec
 from broker.protocol.states import JobState, Priority
 
 _MANY = 64  # jobs of a submission, from which on they are encoded beside the event loop
@@ -203,6 +203,10 @@ class Ledger:
     async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable:
         """`names` as Ultralytics writes them, or short (map50); none: all. Raises NotFound."""
         return await self._readers.run(reads.metrics, job_id, names, last)
+
+    async def pace(self, spec: JobSpec) -> Pace | None:
+        """How long an epoch of this training would take; None where nothing like it has run."""
+        return await self._readers.run(pace.of_like, spec)
 
     async def audit(self, job_id: int | None = None, after: int = 0, limit: int = 500) -> list[AuditEntry]:
         return await self._readers.run(reads.audit, job_id, after, limit)

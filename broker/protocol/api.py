@@ -114,6 +114,13 @@ class DataSummary(Lenient):
     seconds: float = 0.0
 
 
+class Pace(Lenient):
+    """What an epoch took in the newest training that is like another: the same model, data, imgsz and batch."""
+
+    job_id: int
+    epoch_s: float  # seconds, the mean of its newest epochs
+
+
 class Validation(Lenient):
     """What a submission would do. `spec` is absent when there are errors."""
 
@@ -122,6 +129,7 @@ class Validation(Lenient):
     spec: JobSpec | None = None
     data: DataSummary | None = None
     would_start: str = ""  # "now on local:GPU 0", "after 3 jobs"
+    pace: Pace | None = None  # None: nothing like it has run
 
 
 class StopRequest(Strict):

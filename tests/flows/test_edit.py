@@ -20,6 +20,14 @@ async def test_an_edited_job_runs_as_it_says_now(broker: Client) -> None:
     assert await broker.lines(job.id) == ["after"]
 
 
+async def test_another_configuration_keeps_whose_job_it_is(broker: Client) -> None:
+    job = await broker.submit("true", hold=True, name="mine", user="ana", task_id="t1")
+    answer = await broker.http.patch(f"/jobs/{job.id}", json={"config": "argv: [echo, after]\ntask_id: t1\n"})
+    assert answer.status_code == 200, answer.text
+    edited = await broker.job(job.id)
+    assert (edited.user, edited.task_id) == ("ana", "t1")
+
+
 async def test_a_bad_edit_changes_nothing(broker: Client) -> None:
     job = await broker.submit("true", hold=True)
     answer = await broker.http.patch(f"/jobs/{job.id}", json={"set": {"resources.cpsu": 2}})

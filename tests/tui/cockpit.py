@@ -115,11 +115,12 @@ async def cockpit(
     theme: str | None = None,
     unicode: bool = True,
     config_dir: Path = NOWHERE,
+    toasts: bool = False,
 ) -> AsyncGenerator[Cockpit]:
-    """Opened and loaded."""
+    """Opened and loaded. `toasts`: they are drawn too."""
     link = link or FakeLink()
     app = app_of(link, theme=theme, unicode=unicode, config_dir=config_dir)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=toasts) as pilot:
         await until(lambda: link.followed or link.out, 10.0, "all of a snapshot")
         if link.held:
             await until(lambda: link.out or app.link_state.up, 10.0, "a link")

@@ -14,6 +14,7 @@ from broker.protocol.api import (
     LogChunk,
     LogLine,
     MetricTable,
+    Pace,
     Problem,
     SubmitRequest,
     Validation,
@@ -21,7 +22,7 @@ from broker.protocol.api import (
 from broker.protocol.event import AuditEntry, FollowerEvent, JobChanged, JobRemoved, NodeChanged, QueueChanged
 from broker.protocol.filter import parse
 from broker.protocol.fleet import GpuProcess, GpuSample, HostSample, Node, NodeState, Withheld
-from broker.protocol.job import CommandWork, Job, JobSpec, TrainWork
+from broker.protocol.job import CommandWork, GpuRequest, Job, JobSpec, Resources, TrainWork
 from broker.protocol.states import FINAL, EndReason, Intent, JobState, Priority
 from wyolo_tui.feed import LinkDown, LinkUp
 from wyolo_tui.unanswered import BrokerOut, ProblemError
@@ -360,6 +361,7 @@ class FakeLink:
         self.refuses: dict[str, str] = {}  # verb -> what the broker says
         self.counted: QueueChanged | None = None
         self.logs_of: dict[int, list[LogLine]] = {}  # where it is not what `log_lines` makes
+        self.validation: Validation | None = None  # what is said of every configuration
         self._followers: list[asyncio.Queue[FollowerEvent | LinkUp | LinkDown]] = []
         self._seq = 100
 
@@ -405,7 +407,9 @@ class FakeLink:
         }
         command = CommandWork(argv=["python", "prep.py", "--tiles", "512"], cwd="/data/harbour")
         work = command if found.kind == "command" else TrainWork.model_validate(training)
-        spec = JobSpec(work=work, name=found.name, user=found.user, priority=found.priority)
+        gpu = GpuRequest(count=0) if found.kind == "command" else GpuRequest(memory_fraction=0.5)
+        needs = Resources(cpus=2, memory_mib=4096, gpu=gpu)
+        spec = JobSpec(work=work, name=found.name, user=found.user, priority=found.priority, resources=needs)
         return found.model_copy(update={"spec": spec, "warnings": ["train.device is chosen by wyolo: ignored"]})
 
     async def logs(
@@ -526,6 +530,8 @@ class FakeLink:
     async def validate(self, request: SubmitRequest) -> Validation:
         self._asked("validate", request)
         text = request.config or ""
+        if self.validation is not None:
+            return self.validation
         if "epoks" in text:
             line = text[: text.index("epoks")].count("\n") + 1
             return Validation(
@@ -541,6 +547,7 @@ class FakeLink:
             ok=True,
             spec=spec,
             would_start="after 3 jobs",
+            pace=Pace(job_id=41, epoch_s=84),
             findings=[Finding(level="warning", where="train.device", message="wyolo chooses the device")],
         )
 

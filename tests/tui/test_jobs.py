@@ -72,6 +72,22 @@ async def test_stop_acts_on_every_marked_job_and_says_which_it_could_not() -> No
         assert any("#40 has ended" in toast for toast in tui.toasts)
 
 
+async def test_a_verb_never_acts_on_a_job_that_is_not_marked_while_the_filter_hides_those_that_are() -> None:
+    async with cockpit() as tui:
+        await tui.on(42)
+        await tui.press("space")
+        await tui.press_at_once(":filter state:queued", "enter", "g")
+        await tui.until(lambda: tui.table.current is not None and tui.table.current.id == 46)
+        await tui.shows("0 marked, 1 more hidden")
+        await tui.press("s")
+        await tui.until(lambda: any("the filter hides all 1 marked: nothing was done" in toast for toast in tui.toasts))
+        assert not tui.asked("stop")
+        await tui.press("space", "s")
+        await tui.until(lambda: tui.asked("stop") == [(46,)])
+        await tui.press("backslash", "s")
+        await tui.until(lambda: tui.asked("stop") == [(46,), (47,)])
+
+
 async def test_a_range_is_marked_from_v_to_v() -> None:
     async with cockpit() as tui:
         await tui.on(46)
@@ -122,6 +138,17 @@ async def test_deleting_keeps_the_files_unless_told_otherwise() -> None:
         await tui.shows("their files too")
         await tui.press("f", "y")
         await tui.until(lambda: tui.asked("remove")[-1] == (39, True))
+
+
+async def test_the_files_of_many_jobs_can_be_deleted_too() -> None:
+    async with cockpit() as tui:
+        await tui.on(46)
+        await tui.press("space", "space", "space", "space", "X")
+        await tui.shows("[ ] their files too")
+        await tui.press("f")
+        await tui.shows("[x] their files too")
+        await tui.press("4", "enter")
+        await tui.until(lambda: {call[1] for call in tui.asked("remove")} == {True} and len(tui.asked("remove")) == 4)
 
 
 async def test_a_running_job_cannot_be_deleted_and_it_says_so() -> None:
@@ -227,9 +254,8 @@ async def test_the_last_line_names_the_keys_of_an_open_prompt_and_no_others() ->
     async with cockpit() as tui:
         await tui.on(41)
         await tui.press("colon")
-        await tui.until(
-            lambda: tui.words.splitlines()[-1].split() == "enter do it tab complete up said before esc leave".split()
-        )
+        keys = "enter do it  tab complete  up said before  esc leave"
+        await tui.until(lambda: tui.words.splitlines()[-1].strip() == keys)
         await tui.press("escape")
         await tui.shows("s stop")
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from rich.cells import cell_len
 
-from broker.protocol.api import MetricTable
+from broker.protocol.api import Finding, MetricTable, Pace
 from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
+from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
 from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
@@ -15,6 +16,7 @@ from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
 from wyolo_tui.folding import HISTORY, fold, snapshot
+from wyolo_tui.forecast import line_of, memory_words, time_words
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
 from wyolo_tui.prose import yaml_cell
@@ -244,3 +246,49 @@ def test_an_undo_is_the_inverse() -> None:
 def test_a_spreadsheet_computes_nothing_of_what_others_wrote() -> None:
     evil = JOBS[41].model_copy(update={"name": '=HYPERLINK("http://x")', "user": "a,b\n"})
     assert "'=HYPERLINK" in as_csv([evil])
+
+
+@pytest.mark.parametrize(
+    ("where", "row"),
+    [("line 3, column 7", 2), ("train.epoks (line 12, column 3)", 11), ("labels/0042.txt:3", None), ("", None)],
+)
+def test_a_finding_is_about_the_line_that_it_names(where: str, row: int | None) -> None:
+    assert line_of(Finding(where=where, message="wrong")) == row
+
+
+@pytest.mark.parametrize(
+    ("spec", "pace", "takes", "memory"),
+    [
+        (
+            JobSpec(work=TrainWork(model="yolov8n.pt", args={"epochs": 20})),
+            Pace(job_id=7, epoch_s=90),
+            "about 30m 00s: 20 epochs of 1m 30s, as job 7",
+            "unknown: it asks for none",
+        ),
+        (
+            JobSpec(
+                work=TrainWork(model="yolov8n.pt", args={"time": 1.5}),
+                resources=Resources(memory_mib=8192, gpu=GpuRequest(memory_fraction=0.5)),
+            ),
+            None,
+            "about 1h 30m, as train.time says",
+            "8.0G of the machine's and 50% of a GPU's kept for it",
+        ),
+        (
+            JobSpec(work=TrainWork(model="yolov8n.pt"), resources=Resources(memory_mib=512)),
+            None,
+            "unknown: nothing like it has run",
+            "512M of the machine's kept for it",
+        ),
+        (
+            JobSpec(work=CommandWork(argv=["true"])),
+            None,
+            "unknown: a command says nothing of its end",
+            "unknown: it asks for none",
+        ),
+    ],
+)
+def test_what_nobody_knows_of_a_job_before_it_runs_is_called_unknown(
+    spec: JobSpec, pace: Pace | None, takes: str, memory: str
+) -> None:
+    assert (time_words(spec, pace), memory_words(spec.resources)) == (takes, memory)

@@ -213,3 +213,32 @@ async def test_ten_thousand_jobs_are_shown_and_moved_through() -> None:
         await tui.press("G")
         assert tui.table.current is not None and tui.table.current.id == 10_000
         await tui.shows("10000")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_toast_covers_neither_the_line_that_is_written_nor_the_keys_of_a_dialog(size: tuple[int, int]) -> None:
+    async with cockpit(size=size, toasts=True) as tui:
+        tui.app.say(
+            "what has happened in the meantime, at some length and over more than a line, is told here", "error"
+        )
+        await tui.shows("what has happened")
+        await tui.press("colon")
+        await tui.type("bogus")
+        await tui.press("enter")
+        await tui.until(lambda: "there is no command 'bogus'" in tui.words.splitlines()[-2])
+        await tui.press("escape", "n")
+        await tui.shows("esc cancel")
+        await tui.until(lambda: tui.words.count("what has happened") == 1)
+
+
+async def test_with_the_colours_of_the_terminal_a_dialog_leaves_the_screen_behind_it() -> None:
+    async with cockpit(theme="ansi") as tui:
+        await tui.on(41)
+        await tui.press("K")
+        await tui.shows("Kill this job?")
+        assert "127.0.0.1:23450" in tui.words and "tiles-cls" in tui.words
+        await tui.press("escape", "n")
+        await tui.shows("esc cancel")
+        placeholder = next(iter(tui.app.screen.query_one("#name", Input).render_line(0)))
+        assert placeholder.style is not None and placeholder.style.color is not None
+        assert "from the model" in placeholder.text and placeholder.style.color.number == 8  # bright black, a grey

@@ -9,12 +9,10 @@ import pytest
 
 from broker.admission.admission import Admission
 from broker.admission.checks import default_name, unstartable
-from broker.admission.reading import written
 from broker.errors import BadInput
 from broker.placement import Room
-from broker.protocol import legacy
 from broker.protocol.api import ErrorCode, SubmitRequest
-from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
+from broker.protocol.job import CommandWork, JobSpec, Resources, TrainWork
 from broker.protocol.states import Priority
 from broker.settings import Settings
 from wyolo_tui.shapes import make
@@ -39,30 +37,6 @@ async def admission() -> AsyncIterator[Make]:
         one.close()
 
 
-SPECS = [
-    JobSpec(work=TRAIN, name="fruit", user="ana", task_id="t", priority=Priority.HIGH, metadata={"author": "ana"}),
-    JobSpec(
-        work=TrainWork(model="rtdetr-l.pt", family="rtdetr", task="detect", args={"data": "/d/data.yaml"}), name="r"
-    ),
-    JobSpec(work=TRAIN.model_copy(update={"val": {"conf": 0.1}, "sweep": {"n_trials": 3}}), name="x"),
-    JobSpec(work=COMMAND, name="c", resources=Resources(cpus=2.5, memory_mib=512, node="big")),
-    JobSpec(work=CommandWork(argv=["python", "-c", "print('a b')"], cwd="/tmp", env={"A": "1"}), name="c"),
-    JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(count=0))),
-    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2))),
-    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[0, 3]))),
-    JobSpec(work=COMMAND, name="g", resources=Resources(gpu=GpuRequest(count=2, ids=[1]))),
-    JobSpec(work=TRAIN, name="g", resources=Resources(gpu=GpuRequest(memory_fraction=0.5, required=True))),
-    JobSpec(work=TRAIN, name="i", resources=Resources(image="ghcr.io/us/trainer:2", network="bridge")),
-    JobSpec(work=COMMAND, name="i", resources=Resources(image="busybox", gpu=GpuRequest(count=0))),
-    JobSpec(work=COMMAND, name="l", resources=Resources(labels={"zone": "lab", "rack": "7"})),
-]
-
-
-@pytest.mark.parametrize("spec", SPECS, ids=range(len(SPECS)))
-def test_a_spec_written_out_reads_as_itself(spec: JobSpec) -> None:
-    assert legacy.read(written(spec), {}).spec == spec
-
-
 async def test_an_edit_says_only_what_changes(admission: Make) -> None:
     base = JobSpec(work=TRAIN, name="fruit", user="ana", trial_number=4)
     request = SubmitRequest(set={"train.epochs": 9, "resources.cpus": 2}, priority=Priority.LOW)
@@ -71,6 +45,12 @@ async def test_an_edit_says_only_what_changes(admission: Make) -> None:
     assert edited.work.args == {"data": "coco8.yaml", "epochs": 9}
     assert (edited.name, edited.user, edited.trial_number) == ("fruit", "ana", 4)
     assert (edited.priority, edited.resources.cpus) == (Priority.LOW, 2)
+
+
+async def test_an_edit_by_a_configuration_keeps_what_none_can_say(admission: Make) -> None:
+    base = JobSpec(work=TRAIN, name="fruit", user="ana", trial_number=4)
+    edited = (await admission().read(SubmitRequest(config="argv: [/bin/true]"), base)).required()
+    assert edited.work == COMMAND and edited.trial_number == 4
 
 
 async def test_a_name_that_was_made_is_made_again_when_the_work_changes(admission: Make) -> None:

@@ -10,8 +10,9 @@ from broker.bus import Bus
 from broker.errors import NotFound, StaleFence
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Recorded
+from broker.protocol.api import Pace
 from broker.protocol.event import EpochDone, FollowerEvent, JobChanged
-from broker.protocol.job import Checkpoint, Job
+from broker.protocol.job import Checkpoint, CommandWork, GpuRequest, Job, JobSpec, Resources, TrainWork
 from broker.protocol.states import JobState
 from tests.unit.ledgers import NOW, ended, epoch, opened, placed, read, running
 
@@ -170,3 +171,28 @@ async def test_who_reconnects_misses_no_epoch_and_sees_the_job_as_it_is(tmp_path
             assert all(event.seq > seen for event in rest)
             newest = [event.job for event in rest if isinstance(event, JobChanged)][-1:]
             assert [one.epoch for one in newest] == ([3] if seen < ledger.seq else [])
+
+
+def training(**args: object) -> JobSpec:
+    return JobSpec(work=TrainWork(model="yolov8n.pt", args={"data": "coco8.yaml", "epochs": 5, **args}))
+
+
+async def test_a_training_takes_as_long_as_the_newest_that_is_like_it(tmp_path: Path):
+    async with opened(tmp_path) as ledger:
+        assert await ledger.pace(training()) is None
+        for seconds in (9.0, 4.0):  # the newer one counts
+            job = await running(ledger, training(epochs=3, lr0=0.1))
+            rows = [replace(epoch(number), seconds=seconds) for number in (1, 2)]
+            await ledger.record(read(job, *rows))
+            await ended(ledger, job.id)
+        await running(ledger, training())  # nothing is known of it yet
+        assert await ledger.pace(training()) == Pace(job_id=2, epoch_s=4.0)
+        for other in (
+            training(imgsz=1280),
+            training(batch=8),
+            training(data="coco128.yaml"),
+            training().model_copy(update={"resources": Resources(gpu=GpuRequest(count=0))}),
+            training().model_copy(update={"work": TrainWork(model="yolov8s.pt", args={"data": "coco8.yaml"})}),
+            JobSpec(work=CommandWork(argv=["true"])),
+        ):
+            assert await ledger.pace(other) is None

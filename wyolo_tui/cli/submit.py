@@ -108,6 +108,7 @@ async def _dry_run(cli: Session, broker: BrokerClient, files: Sequence[str], req
 def _show(cli: Session, file: str, answer: Validation) -> None:
     from wyolo_tui.cli.effective import spec_lines
     from wyolo_tui.cli.tables import pairs, text
+    from wyolo_tui.forecast import memory_words, time_words
 
     cli.say(f"{file}: {'would be queued' if answer.ok else 'would be refused'}")
     for finding in answer.findings:
@@ -127,7 +128,9 @@ def _show(cli: Session, file: str, answer: Validation) -> None:
                 f"{needs.cpus:g} {'core' if needs.cpus == 1 else 'cores'}, {gpu}"
                 + (f", node {needs.node}" if needs.node else "")
                 + "".join(f", {name}={value}" for name, value in needs.labels.items()),
-            )
+            ),
+            ("time", time_words(spec, answer.pace)),
+            ("memory", memory_words(needs)),
         ]
     cli.show(pairs(rows))
     if spec is not None:

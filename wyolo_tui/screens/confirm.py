@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -28,6 +28,17 @@ class Answer:
     files: bool = False
 
 
+class Number(Input):
+    """Takes digits; all other keys are the dialog's."""
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return character is not None and character.isdigit()
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.is_printable and not self.check_consume_key(event.key, event.character):
+            event.prevent_default()  # Input's own handler would write it
+
+
 class ConfirmDialog(Dialog[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "confirm", show=False),
@@ -48,7 +59,7 @@ class ConfirmDialog(Dialog[Answer]):
             )
             yield Static(id="what", markup=False)
             if self._typed:
-                yield Input(id="number", placeholder=f"type {len(self._jobs)} and enter to confirm", highlighter=None)
+                yield Number(id="number", placeholder=f"type {len(self._jobs)} and enter to confirm", highlighter=None)
             yield Static(id="keys", markup=False)
 
     def on_mount(self) -> None:

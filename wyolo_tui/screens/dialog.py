@@ -37,5 +37,8 @@ class Dialog(ModalScreen[Result], Generic[Result]):
             [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line], self.palette
         )
 
+    def link_changed(self) -> None:
+        """The broker went, or answers again."""
+
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -32,8 +32,20 @@ class JobKeys:
 
     # --- control ---
 
+    @property
+    def _targets(self) -> list["Job"]:
+        """What a verb acts on; where that is nothing, it has been said."""
+        targets, hidden = self.table.targets, self.table.hidden_marks
+        if not targets and hidden:
+            clear = f"{self.cockpit.key('move.clear')} clears the marks"
+            self.cockpit.say(f"the filter hides all {hidden} marked: nothing was done; {clear}", "warning")
+        elif not targets:
+            self.cockpit.say("no job is selected", "warning")
+        return targets
+
     def _act(self, verb: str, jobs: Sequence["Job"] | None = None, **arguments: object) -> None:
-        self.cockpit.acting.act(verb, self.table.targets if jobs is None else jobs, **arguments)
+        if targets := self._targets if jobs is None else jobs:
+            self.cockpit.acting.act(verb, targets, **arguments)
 
     def action_stop(self) -> None:
         self._act("stop")
@@ -54,7 +66,7 @@ class JobKeys:
         self._act("rerun")
 
     def action_resume(self) -> None:
-        targets = self.table.targets
+        targets = self._targets
         completed = [job for job in targets if job.state is JobState.COMPLETED]
         if completed and len(completed) == len(targets):  # there is nothing to go on with, but for more epochs
             ids = " ".join(str(job.id) for job in completed)
@@ -64,8 +76,9 @@ class JobKeys:
         self._act("resume", [job for job in targets if job not in completed])
 
     def action_hold(self) -> None:
-        held = [job for job in self.table.targets if job.state is JobState.HELD]
-        others = [job for job in self.table.targets if job.state is not JobState.HELD]
+        targets = self._targets
+        held = [job for job in targets if job.state is JobState.HELD]
+        others = [job for job in targets if job.state is not JobState.HELD]
         if others:
             self._act("hold", others)
         if held and (not others or not any(job.state is JobState.QUEUED for job in others)):
@@ -78,7 +91,7 @@ class JobKeys:
         self._step_priority(-1)
 
     def _step_priority(self, step: int) -> None:
-        able, why_not = split("priority", self.table.targets)
+        able, why_not = split("priority", self._targets)
         if why_not:
             self.cockpit.say(why_not, "warning")
         for current in Priority:
@@ -181,7 +194,7 @@ class JobKeys:
     # --- the table ---
 
     def action_copy_id(self) -> None:
-        ids = " ".join(str(job.id) for job in self.table.targets)
+        ids = " ".join(str(job.id) for job in self._targets)
         if ids:
             self.cockpit.copy_to_clipboard(ids)
             self.cockpit.say(f"copied {ids}")
@@ -236,7 +249,7 @@ class JobKeys:
     def _meant(self, command: Command) -> list["Job"] | None:
         """The jobs of a command; None where one is unknown (said)."""
         if not command.ids:
-            return self.table.targets
+            return self._targets if command.name in JOB_VERBS else self.table.targets
         known = self.cockpit.board.jobs
         missing = [id for id in command.ids if id not in known]
         if missing:

@@ -167,7 +167,7 @@ class JobsScreen(JobKeys, Filtering):
         if self.filter_text:
             title += [(f" of {len(app.board.jobs)}  ", "dim"), (f" {plain(self.filter_text)} ", "chip")]
         if table.marks:
-            title += [("  ", ""), (f"{len(table.marks)} marked", "mark")]
+            title += [("  ", ""), *self._marks()]
         if table.order.column:
             title.append((f"  by {table.order.column}", "dim"))
         if (title, palette.theme, narrow) != self._titled:
@@ -193,8 +193,12 @@ class JobsScreen(JobKeys, Filtering):
     def note(self) -> Cell:
         if self.table.in_range:
             return [("marking a range: move, then v", "mark")]
-        marks = len(self.table.marks)
-        return [(f"{marks} marked", "mark")] if marks else []
+        return self._marks() if self.table.marks else []
+
+    def _marks(self) -> Cell:
+        hidden = self.table.hidden_marks
+        shown: Cell = [(f"{len(self.table.marks) - hidden} marked", "mark")]
+        return [*shown, (f", {hidden} more hidden", "warn")] if hidden else shown
 
     # --- the selected job ---
 

@@ -98,6 +98,7 @@ class Page(Screen[None]):
         hints = [(self.cockpit.key(id), label or labels[id]) for id, _, label in named]
         bar = self.query_one(KeyBar)
         bar.display = not self.prompt.display  # which has its own: these would only be written into it
+        self.set_class(self.prompt.display, "-prompting")
         bar.update(hints, self.cockpit.palette, self.note())
 
     def _draw_bars(self) -> None:
@@ -111,7 +112,11 @@ class Page(Screen[None]):
     def _bindings_changed(self, _: object) -> None:
         self.draw_keys()
 
+    def on_screen_suspend(self) -> None:
+        self.add_class("-behind")
+
     def on_screen_resume(self) -> None:
+        self.remove_class("-behind")
         self.board_replaced()
 
     def on_resize(self, event: events.Resize) -> None:

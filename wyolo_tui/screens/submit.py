@@ -1,6 +1,5 @@
 """The submit form: a file or pasted YAML, checked as it is typed, with what would run and the same as a CLI line."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import ClassVar
@@ -13,13 +12,17 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 
-from broker.protocol.api import Finding, SubmitRequest, Validation
-from broker.protocol.job import CommandWork, Job, JobSpec
+from broker.protocol.api import SubmitRequest, Validation
+from broker.protocol.job import Job
 from broker.protocol.states import Priority
+from broker.protocol.written import text_of
+from wyolo_tui.forecast import forecast, line_of
 from wyolo_tui.messages import Validated
-from wyolo_tui.present import Cell, plain
+from wyolo_tui.present import Cell
 from wyolo_tui.screens.dialog import Dialog
+from wyolo_tui.screens.discard import DiscardDialog
 from wyolo_tui.verbs import next_priority
+from wyolo_tui.widgets.bars import NARROW
 from wyolo_tui.widgets.yaml_editor import YamlEditor
 
 SETTLE_S = 0.35  # a text that rests this long is checked
@@ -54,6 +57,7 @@ class SubmitDialog(Dialog[Job]):
         self._problem = ""
         self._timer: Timer | None = None
         self._sending = False
+        self._kept = ("", "")  # text and name that are elsewhere too: in a file, a job, the clipboard
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
@@ -64,7 +68,7 @@ class SubmitDialog(Dialog[Job]):
                 yield Input(id="name", placeholder="from the model if empty", highlighter=None)
                 yield Static(id="how", classes="label", markup=False)
             yield YamlEditor(self.palette, id="yaml")
-            with VerticalScroll(id="about-it", can_focus=False):
+            with VerticalScroll(id="about-it"):
                 yield Static(id="findings", markup=False)
             yield Static(id="keys", markup=False)
 
@@ -72,7 +76,7 @@ class SubmitDialog(Dialog[Job]):
         editor = self.query_one(TextArea)
         if self._job is not None:
             self.query_one("#name", Input).value = self._job.name if self._edit else ""
-            editor.text = as_yaml(self._job)
+            editor.text = as_yaml(self._job, self._edit)
         elif self._path:
             self._load(Path(self._path))
         else:
@@ -83,6 +87,9 @@ class SubmitDialog(Dialog[Job]):
                 if self._paste
                 else MINIMAL
             )
+        for what in ("virtual_size", "container_size", "scroll_y"):
+            self.watch(self.query_one("#about-it"), what, self._rest_changed)
+        self._kept = self._written
         editor.focus()
         self._draw()
         self._check_soon()
@@ -98,16 +105,23 @@ class SubmitDialog(Dialog[Job]):
             return
         self._path = str(path)
         self.query_one(TextArea).load_text(text)
+        self._kept = (self.query_one(TextArea).text, self._kept[1])
         self._draw()
 
     # --- what would be sent ---
 
+    @property
+    def _written(self) -> tuple[str, str]:
+        return self.query_one(TextArea).text, self.query_one("#name", Input).value.strip()
+
     def _request(self) -> SubmitRequest:
         """The form as the API has it."""
-        text = self.query_one(TextArea).text
-        base = str(Path(self._path).resolve().parent) if self._path else str(Path.cwd())
-        name = self.query_one("#name", Input).value.strip()[:200] or ("" if self._edit else None)  # "": one is made
-        return SubmitRequest(config=text, base_dir=base, name=name, priority=self._priority, hold=self._hold)
+        text, name = self._written
+        base = None if self._job is not None else str(Path.cwd())  # a job's paths are whole
+        if self._path:
+            base = str(Path(self._path).resolve().parent)
+        called = name[:200] or ("" if self._edit else None)  # "": one is made
+        return SubmitRequest(config=text, base_dir=base, name=called, priority=self._priority, hold=self._hold)
 
     @on(TextArea.Changed)
     @on(Input.Changed)
@@ -166,18 +180,23 @@ class SubmitDialog(Dialog[Job]):
         self.query_one("#findings", Static).update(self._forecast())
         ready = self._checked is not None and self._checked.ok
         send = "save" if self._edit else "submit"
-        keys: Cell = [
-            ("ctrl+s", "key" if ready else "faint"),
-            (f" {send}   ", "" if ready else "faint"),
-            ("ctrl+o", "key"),
-            (" open   ", "dim"),
-            ("ctrl+g", "key"),
-            (" priority   ", "dim"),
-        ]
-        if not self._edit:
-            keys += [("ctrl+l", "key"), (" hold   ", "dim")]
-        keys += [("esc", "key"), (" cancel", "dim")]
+        keys: Cell = [("ctrl+s", "key" if ready else "faint"), (f" {send}", "" if ready else "faint")]
+        others = [("ctrl+o", "open"), ("ctrl+g", "priority"), ("ctrl+l", "hold"), ("esc", "cancel")]
+        gap = "  " if self.cockpit.size.width < NARROW else "   "
+        for key, label in others:
+            if key != "ctrl+l" or not self._edit:
+                keys += [(gap, ""), (key, "key"), (f" {label}", "dim")]
         self.query_one("#keys", Static).update(self.text(keys))
+
+    def _rest_changed(self) -> None:
+        self.call_after_refresh(self._say_rest)
+
+    def _say_rest(self) -> None:
+        """How many lines of what is found stand below the last that is seen."""
+        about = self.query_one("#about-it")
+        hidden = about.max_scroll_y - about.scroll_offset.y
+        rest = f"{hidden} more line{'s' if hidden > 1 else ''}: tab, then down" if hidden > 0 else ""
+        self.query_one(".dialog").border_subtitle = rest
 
     def _forecast(self) -> Text:
         lines: list[Cell] = []
@@ -187,34 +206,45 @@ class SubmitDialog(Dialog[Job]):
         elif checked is None:
             lines.append([("checking", "dim")])
         else:
-            if checked.ok and checked.spec is not None:
-                lines.append([("would run ", "good"), (_words(checked.spec), "strong")])
-                if checked.would_start:
-                    lines.append([("starts ", "dim"), (plain(checked.would_start), "")])
-            if checked.data is not None and checked.data.train_images:
-                data = checked.data
-                counts = f"{data.train_images} training and {data.val_images} validation images, {data.classes} classes"
-                lines.append([("data ", "dim"), (counts, "")])
-            for finding in checked.findings:
-                lines += _finding_lines(finding)
-        if not self._edit:
-            lines += [[("$ ", "faint"), (self._cli(), "dim")]]
+            lines += forecast(checked)
+        line, reads = self._cli()
+        lines.append([("$ ", "faint"), (line, "dim"), (reads, "faint")])
         text = self.text(*lines)
         text.no_wrap, text.overflow = False, "fold"
         return text
 
-    def _cli(self) -> str:
-        """The same as a command line."""
-        parts = ["wyolo", "submit", self._path or "job.yaml"]
-        if name := self.query_one("#name", Input).value.strip():
+    def _cli(self) -> tuple[str, str]:
+        """The same as a command line, and what it reads."""
+        text, name = self._written
+        as_in_file = bool(self._path) and text == self._kept[0]
+        edited = self._job.id if self._job is not None and self._edit else None
+        parts = ["wyolo", "submit"] if edited is None else ["wyolo", "edit", str(edited)]
+        parts.append(self._path if as_in_file else "-")
+        if name:
             parts += ["--name", name]
         if self._priority is not Priority.NORMAL:
             parts += ["--priority", self._priority.value]
         if self._hold:
             parts.append("--hold")
-        return shlex.join(parts)
+        return shlex.join(parts), "" if as_in_file else "   which reads what is written above"
 
     # --- keys ---
+
+    def action_leave(self) -> None:
+        """What is nowhere else is not thrown away by one key."""
+        if self._written == self._kept:
+            self.dismiss(None)
+            return
+
+        def answered(discard: bool | None) -> None:
+            if discard:
+                self.dismiss(None)
+
+        self.cockpit.push_screen(DiscardDialog(), answered)
+
+    def link_changed(self) -> None:
+        if self.cockpit.link_state.up and self._checked is None:
+            self._check_soon()
 
     def action_priority(self) -> None:
         self._priority = next_priority(self._priority, 1) or Priority.LOW
@@ -265,51 +295,7 @@ class SubmitDialog(Dialog[Job]):
         self.dismiss(job)
 
 
-def line_of(finding: Finding) -> int | None:
-    """The line, from 0, that a finding is about."""
-    found = re.match(r"line (\d+)", finding.where)
-    return int(found[1]) - 1 if found else None
-
-
-def _finding_lines(finding: Finding) -> list[Cell]:
-    role = "bad" if finding.level == "error" else "warn"
-    cell: Cell = [(f"{finding.level} ", role)]
-    if finding.where:
-        cell.append((f"{plain(finding.where)}: ", "strong"))
-    cell.append((plain(finding.message), ""))
-    return [cell, [(f"  {plain(finding.hint)}", "accent")]] if finding.hint else [cell]
-
-
-def _words(spec: JobSpec) -> str:
-    """'yolov8n.pt for 50 epochs at 640 px, batch 16'."""
-    work = spec.work
-    if isinstance(work, CommandWork):
-        return plain(shlex.join(work.argv))
-    words = f"{work.model} for {work.epochs} epochs"
-    if "imgsz" in work.args:
-        words += f" at {work.args['imgsz']} px"
-    if "batch" in work.args:
-        words += f", batch {work.args['batch']}"
-    return plain(words)
-
-
-def as_yaml(job: Job) -> str:
-    """The configuration of a job as a person would write it."""
-    import yaml
-
-    if job.spec is None:
-        return ""
-    work = job.spec.work
-    if isinstance(work, CommandWork):
-        document: dict[str, object] = {"argv": work.argv, "cwd": work.cwd, "env": work.env}
-        document = {name: value for name, value in document.items() if value}
-    else:
-        document = {"model": work.model, "type": work.family, "task": work.task, "train": work.args, "val": work.val}
-        document = {name: value for name, value in document.items() if value}
-        if work.sweep:
-            document["sweeper"] = work.sweep
-    resources = job.spec.resources.model_dump(mode="json", exclude_defaults=True)
-    for key, value in (("resources", resources), ("metadata", job.spec.metadata), ("task_id", job.spec.task_id)):
-        if value:
-            document[key] = value
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+def as_yaml(job: Job, edit: bool) -> str:
+    """The configuration of a job as a person would write it. A clone is its maker's, with a task id of its own."""
+    fields = ("name", "priority")  # the form has them itself
+    return "" if job.spec is None else text_of(job.spec, *fields, *(() if edit else ("user", "task_id")))

@@ -65,9 +65,17 @@ class JobsTable(Lines):
 
     @property
     def targets(self) -> list["Job"]:
-        """What a verb acts on: the marked jobs, or the one under the cursor."""
-        marked = [self.jobs[id] for id in self.order.ids if id in self.marks]
-        return marked or ([self.current] if self.current is not None else [])
+        """What a verb acts on: the marked jobs that are shown, or without any mark the one under the cursor.
+
+        None where all marks are hidden by the filter: nobody means the job that happens to be under the cursor then.
+        """
+        if self.marks:
+            return [self.jobs[id] for id in self.order.ids if id in self.marks]
+        return [self.current] if self.current is not None else []
+
+    @property
+    def hidden_marks(self) -> int:
+        return sum(1 for id in self.marks if self.order.position(id) is None)
 
     def replace(self, jobs: Mapping[int, "Job"], now: datetime, gpu_index: Mapping[str, int]) -> None:
         """Everything anew."""

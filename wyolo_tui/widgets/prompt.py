@@ -43,8 +43,7 @@ class Line(Input):
         elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
             await self.app.run_action(own[0].action, self)  # pyright: ignore[reportUnknownMemberType]
         else:
-            await super()._on_key(event)
-            return
+            return  # a letter: Input's own handler is next
         event.stop()
         event.prevent_default()
 
