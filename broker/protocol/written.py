@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from broker.protocol.document import scalar
+from broker.protocol.findings import is_whole
 from broker.protocol.job import CommandWork, JobSpec
 
 _NOTHING: tuple[Any, ...] = (None, "", {}, [], False)
@@ -47,7 +48,9 @@ def text_of(spec: JobSpec, *without: str) -> str:
         if key == "gpus" or (value not in _NOTHING and value != plain.get(key))
     }
     extras["gpu"] = {key: value for key, value in extras.get("gpu", {}).items() if value is not None}
-    document["extras"] = {key: value for key, value in extras.items() if value not in _NOTHING}
+    if not asked.get("gpus") or is_whole(asked["gpus"]):  # one that is called by its number is insisted on, but here
+        extras = {key: value for key, value in extras.items() if value is not False}
+    document["extras"] = {key: value for key, value in extras.items() if value is False or value not in _NOTHING}
     document = {key: value for key, value in document.items() if value not in _NOTHING}
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDE)
 
