@@ -326,6 +326,23 @@ async def test_why_says_it_in_full_and_what_can_be_done() -> None:
         await tui.shows("resumes it from its newest good checkpoint")
 
 
+async def test_why_says_for_a_job_without_a_reason_what_is_true_of_its_state() -> None:
+    link = FakeLink()
+    silent = {"waits_for": "", "message": "", "best_epoch": None}
+    for id in (42, 47, 40):
+        link.held[id] = link.held[id].model_copy(update=silent)
+    async with cockpit(link) as tui:
+        for id, words in (
+            (42, "it runs; nothing holds it up"),
+            (47, "it waits; the broker has not said yet for what"),
+            (40, "it ran to its end"),
+        ):
+            await tui.on(id)
+            await tui.press("w")
+            await tui.shows(words)
+            await tui.press("escape")
+
+
 async def test_the_diff_shows_only_what_differs() -> None:
     async with cockpit() as tui:
         await tui.on(44)

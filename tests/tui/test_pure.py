@@ -1,20 +1,21 @@
 """The parts without a screen: what is folded, ordered, formatted, read and written."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 from rich.cells import cell_len
 
 from broker.protocol.api import MetricTable
-from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
+from broker.protocol.event import EpochDone, FollowerEvent, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
 from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
-from wyolo_tui.board import more
+from wyolo_tui.board import Board, more
 from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
-from wyolo_tui.folding import HISTORY, fold, snapshot
+from wyolo_tui.folding import HISTORY, fold, renewed, snapshot
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
 from wyolo_tui.prose import yaml_cell
@@ -64,6 +65,50 @@ def test_an_epoch_told_twice_counts_once() -> None:
     twice, _ = fold(once, [epoch])
     assert once.jobs[41].best_fitness == 0.9 and once.jobs[41].best_epoch == 38
     assert twice.jobs[41].spark == once.jobs[41].spark
+
+
+def test_no_epoch_is_missing_in_a_sparkline_whatever_is_heard_before_its_value() -> None:
+    new = JOBS[45].model_copy(update={"state": JobState.RUNNING, "fitness_name": "map"})
+    done = [EpochDone(at=NOW, seq=n, job_id=45, attempt=1, epoch=n, values={"map": n / 10}) for n in (1, 2, 3)]
+    ahead = [Progressed(at=NOW, job_id=45, epoch=n + 1, epochs=40, epoch_progress=0.1) for n in (1, 2, 3)]
+    best = {"fitness": 0.3, "best_fitness": 0.3, "best_epoch": 3}
+    row = JobChanged(seq=9, at=NOW, job=new.model_copy(update={"epoch": 3, **best}), verb="epoch")
+    board = snapshot([new], [], None, 0)
+    for events in (
+        [ahead[0], done[0], ahead[1], done[1], ahead[2], done[2], done[2]],
+        [*ahead, *done, row],
+        [row, *done],
+        [*done, row, *ahead],
+    ):
+        for after in (fold(board, events)[0], _one_by_one(board, events)):
+            assert after.jobs[45].spark == [0.1, 0.2, 0.3] and after.jobs[45].epoch == 3
+            assert (after.jobs[45].fitness, after.jobs[45].best_epoch) == (0.3, 3) and not after.sparked
+    read_again, _ = fold(snapshot([row.job.model_copy(update={"spark": [0.1, 0.2, 0.3]})], [], None, 0), done)
+    assert read_again.jobs[45].spark == [0.1, 0.2, 0.3]
+
+
+def _one_by_one(board: Board, events: Sequence[FollowerEvent]) -> Board:
+    for event in events:
+        board, _ = fold(board, [event])
+    return board
+
+
+def test_why_a_job_waits_stays_known_when_its_priority_is_changed() -> None:
+    board = snapshot(fleet(), [], None, 0)
+    raised = JOBS[47].model_copy(update={"waits_for": "", "priority": Priority.HIGH})
+    board, _ = fold(board, [JobChanged(seq=1, at=NOW, job=raised, verb="priority")])
+    assert board.jobs[47].waits_for == "behind 46" and board.jobs[47].priority is Priority.HIGH
+    held = raised.model_copy(update={"state": JobState.HELD})
+    board, _ = fold(board, [JobChanged(seq=2, at=NOW, job=held, verb="hold")])
+    assert board.jobs[47].waits_for == ""
+
+
+def test_reading_everything_again_keeps_what_each_node_has_measured() -> None:
+    before = snapshot([], nodes(), None, 0)
+    bare = [node.model_copy(update={"history": []}) for node in nodes()]
+    after = renewed(before, snapshot([], [bare[0], bare[1].model_copy(update={"name": "new"})], None, 9))
+    assert after.nodes["local"].history == before.nodes["local"].history and after.seq == 9
+    assert after.nodes["new"].history == [] and "attic" not in after.nodes
 
 
 def test_the_history_of_a_node_is_bounded() -> None:
