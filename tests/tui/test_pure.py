@@ -21,7 +21,7 @@ from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, s
 from wyolo_tui.prose import yaml_cell
 from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
-from wyolo_tui.verbs import lost, neighbours, next_priority, queue_of, split, undo_of
+from wyolo_tui.verbs import done, lost, neighbours, next_priority, queue_of, split, undo_of
 
 JOBS = {job.id: job for job in fleet()}
 
@@ -154,6 +154,26 @@ def test_columns_fill_the_width_and_never_exceed_it(width: int) -> None:
     shown = layout(width, USUAL)
     assert sum(column.width + 2 for column in shown) - 2 <= max(width, shown[0].width)
     assert shown[0].id == "id"
+
+
+def test_on_a_usual_screen_the_priority_is_a_column_and_names_and_reasons_have_room() -> None:
+    shown = {column.id: column.width for column in layout(115, USUAL, id_digits=2)}
+    assert "priority" in shown and shown["name"] >= 22 and shown["why"] >= 20
+
+
+def test_without_trainings_their_columns_leave_the_room_to_the_others() -> None:
+    shown = {column.id: column.width for column in layout(115, USUAL, trainings=False)}
+    assert not {"epoch", "fitness", "eta"} & set(shown) and set(shown) >= {"user", "priority", "model"}
+    assert shown["why"] >= 30
+
+
+def test_a_change_of_priority_says_which_it_is_now() -> None:
+    assert done("priority", [JOBS[47]], Priority.HIGH) == "#47 has high priority now"
+    assert done("priority", [JOBS[47], JOBS[48]], Priority.LOW) == "#47, #48 have low priority now"
+
+
+def test_what_is_lost_of_a_command_says_nothing_of_epochs() -> None:
+    assert "epoch" not in lost("remove", JOBS[49]) and "epoch" in lost("remove", JOBS[47])
 
 
 @pytest.mark.parametrize(

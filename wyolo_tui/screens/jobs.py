@@ -11,7 +11,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from wyolo_tui.board import Change
-from wyolo_tui.columns import USUAL
+from wyolo_tui.columns import OF_TRAININGS, USUAL
 from wyolo_tui.commands import Command
 from wyolo_tui.keymap import bindings
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead
@@ -346,7 +346,8 @@ class JobsScreen(JobKeys, Filtering):
                 self.table.chosen = ids or USUAL
                 self.table.relayout()
 
-        self.cockpit.push_screen(ColumnsDialog(frozenset(self.table.chosen)), chosen)
+        empty = frozenset[str]() if self.table.trainings else OF_TRAININGS
+        self.cockpit.push_screen(ColumnsDialog(frozenset(self.table.chosen), self.table.fitting, empty), chosen)
 
     def sort_on(self, column: str) -> None:
         self.table.order.column = column
