@@ -1,13 +1,23 @@
 """The parts without a screen: what is folded, ordered, formatted, read and written."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from broker.protocol.api import MetricTable
-from broker.protocol.event import EpochDone, FollowerEvent, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
+from broker.protocol.event import (
+    AuditEntry,
+    EpochDone,
+    FollowerEvent,
+    JobChanged,
+    JobRemoved,
+    Progressed,
+    QueueChanged,
+    Sampled,
+)
 from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
@@ -18,7 +28,7 @@ from wyolo_tui.export import as_csv
 from wyolo_tui.folding import HISTORY, fold, renewed, snapshot
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
-from wyolo_tui.prose import yaml_cell
+from wyolo_tui.prose import audit_line, yaml_cell
 from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
 from wyolo_tui.verbs import done, lost, neighbours, next_priority, queue_of, split, undo_of
@@ -165,6 +175,18 @@ def test_without_trainings_their_columns_leave_the_room_to_the_others() -> None:
     shown = {column.id: column.width for column in layout(115, USUAL, trainings=False)}
     assert not {"epoch", "fitness", "eta"} & set(shown) and set(shown) >= {"user", "priority", "model"}
     assert shown["why"] >= 30
+
+
+def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() -> None:
+    def told(verb: str, **data: Any) -> str:
+        entry = AuditEntry(seq=1, at=NOW, job_id=41, attempt=2, verb=verb, data=data)
+        return "".join(text for text, _ in audit_line(entry, NOW, UTC, UNICODE)).strip()
+
+    done = told("epoch", epoch=12, seconds=84.2, fitness=0.8123)
+    assert done == "14:02:11     epoch      12: fitness 0.8123, took 1m 24s  attempt 2"
+    assert told("epoch", epoch=12, seconds=None, fitness=None) == "14:02:11     epoch      12  attempt 2"
+    assert told("checkpoint", epoch=12, path="/x.pt") == "14:02:11     checkpoint of epoch 12  attempt 2"
+    assert told("started", model="yolov8n.pt") == "14:02:11     started    attempt 2"
 
 
 def test_a_change_of_priority_says_which_it_is_now() -> None:
