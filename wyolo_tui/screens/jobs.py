@@ -37,9 +37,9 @@ SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
 
 class JobsScreen(JobKeys, Filtering):
-    BINDINGS = bindings("table", "making", "control", "looking")
+    BINDINGS = bindings("panes", "table", "making", "control", "looking")
     number = 1
-    scopes = ("anywhere", "moving", "table", "making", "control", "looking", "log", "curves")
+    scopes = ("anywhere", "panes", "moving", "marking", "table", "making", "control", "looking", "log", "curves")
 
     def __init__(self) -> None:
         super().__init__()

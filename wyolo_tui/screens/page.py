@@ -147,15 +147,6 @@ class Page(Screen[None]):
     async def action_previous_pane(self) -> None:
         self.focus_previous()
 
-    async def action_next_tab(self) -> None:
-        pass
-
-    async def action_previous_tab(self) -> None:
-        pass
-
-    def action_resize_pane(self, step: int) -> None:
-        pass
-
     def action_back(self) -> None:
         self.cockpit.go(1)
 

@@ -25,7 +25,7 @@ DRAWN_MOST = 500  # rows whose picture is kept
 
 
 class JobsTable(Lines):
-    BINDINGS = bindings("moving")
+    BINDINGS = bindings("moving", "marking")
     header_lines = 1
 
     @dataclass
