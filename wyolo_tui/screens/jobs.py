@@ -136,6 +136,7 @@ class JobsScreen(JobKeys, Filtering):
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
+        self._title()
 
     def _arrange(self) -> None:
         width, height = self.cockpit.size
