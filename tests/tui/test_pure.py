@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from broker.protocol.api import MetricTable
@@ -31,6 +34,7 @@ from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, s
 from wyolo_tui.prose import audit_line, yaml_cell
 from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
+from wyolo_tui.ticks import ticks
 from wyolo_tui.verbs import done, lost, neighbours, next_priority, queue_of, split, undo_of
 
 JOBS = {job.id: job for job in fleet()}
@@ -196,6 +200,25 @@ def test_a_change_of_priority_says_which_it_is_now() -> None:
 
 def test_what_is_lost_of_a_command_says_nothing_of_epochs() -> None:
     assert "epoch" not in lost("remove", JOBS[49]) and "epoch" in lost("remove", JOBS[47])
+
+
+@given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6), most=st.integers(2, 12), whole=st.booleans())
+@settings(deadline=None)
+def test_the_numbers_of_an_axis_are_evenly_spaced_on_it_and_few(
+    low: float, span: float, most: int, whole: bool
+) -> None:
+    found = ticks(low, low + span, most, whole)
+    assert len(found) <= most + 1
+    near = span * 1e-6 + 1e-9 * abs(low)
+    assert all(low - near <= tick <= low + span + near for tick in found)
+    steps = [after - before for before, after in pairwise(found)]
+    assert all(abs(step - steps[0]) <= near for step in steps)
+    assert not whole or all(tick == round(tick) for tick in found)
+
+
+def test_a_short_run_has_no_numbers_between_its_epochs_and_a_value_axis_leaves_none_out() -> None:
+    assert ticks(1.0, 2.0, 8, whole=True) == [1.0, 2.0] and ticks(1.0, 3.0, 4, whole=True) == [1.0, 2.0, 3.0]
+    assert ticks(0.0, 0.45, 5) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.mark.parametrize(
