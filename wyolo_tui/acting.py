@@ -76,7 +76,7 @@ class Acting:
             did.append(answer if verb == "rerun" and isinstance(answer, Job) else job)
         if not did:
             return
-        text = done(verb, did)
+        text = done(verb, did, cast(Priority | None, arguments.get("priority")))
         if undo is not None and len(did) == len(jobs):
             self._undo, self._undo_until = undo, monotonic() + UNDO_S
             text += f"   {self._app.key('app.undo')} takes it back"

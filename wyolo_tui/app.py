@@ -235,8 +235,10 @@ class WyoloApp(App[None]):
 
     @on(SnapshotRead)
     def _snapshot_read(self, message: SnapshotRead) -> None:
+        from wyolo_tui.folding import renewed
+
         first = not self.board.loaded
-        self.board = message.board
+        self.board = renewed(self.board, message.board)
         if len(self.board.jobs) > MANY_JOBS:
             self._collector.keep()
         if self.page is not None:

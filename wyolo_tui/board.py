@@ -22,6 +22,7 @@ class Board:
     seq: int = 0
     loaded: bool = False  # a snapshot has come
     cursor: str | None = None  # older jobs follow here
+    sparked: Mapping[int, int] = field(default_factory=dict[int, int])  # job -> newest epoch of `spark`, if not `epoch`
 
     @property
     def gpus(self) -> tuple[int, int]:

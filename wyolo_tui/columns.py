@@ -72,8 +72,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("state", "STATE", "state", 11, 1, _state),
     Column("name", "NAME", "name", 22, 1, _name, grow=3, limit=36, shrink=16),
     Column("model", "MODEL", "model or program", 12, 9, _model, grow=1, limit=18),
-    Column("epoch", "EPOCH", "finished epochs", 15, 2, _epoch, grow=1, limit=22),
-    Column("fitness", "FITNESS", "fitness so far, and the best", 15, 5, _fitness, grow=1, limit=24),
+    Column("epoch", "EPOCH", "finished epochs", 13, 2, _epoch, grow=1, limit=22),
+    Column("fitness", "FITNESS", "fitness so far, and the best", 12, 5, _fitness, grow=1, limit=24),
     Column("eta", "LEFT", "time until it is done", 7, 3, _eta, right=True),
     Column(
         "where",
@@ -87,7 +87,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("user", "USER", "who asked for it", 6, 8, lambda job, _, __: [(plain(job.user), "dim")], limit=12, grow=1),
     Column("priority", "PRIO", "priority", 4, 7, _priority, grow=1, limit=8),
-    Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=10),
+    Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=9),
     Column(
         "age",
         "AGE",
@@ -110,19 +110,27 @@ COLUMNS: tuple[Column, ...] = (
 )
 BY_ID = {column.id: column for column in COLUMNS}
 USUAL = frozenset({"id", "state", "name", "model", "epoch", "fitness", "eta", "where", "user", "priority", "why"})
+OF_TRAININGS = frozenset({"epoch", "fitness", "eta"})  # with nothing in them for a command
 GAP = 2
 COMFORTABLE = 100
 
 
-def layout(width: int, chosen: Collection[str] = USUAL, id_digits: int = 3, beside: bool = False) -> list[Column]:
+def layout(
+    width: int,
+    chosen: Collection[str] = USUAL,
+    id_digits: int = 3,
+    *,
+    beside: bool = False,
+    trainings: bool = True,
+) -> list[Column]:
     """The chosen columns that fit into `width` cells, widened to fill it. The least important leave first.
 
-    `beside`: the job's details stand beside the table and say why it waits or ended.
+    `beside`: the job's details stand beside the table and say why it waits or ended. `trainings`: there is one.
     """
     columns = [
         replace(column, width=max(2, id_digits)) if column.id == "id" else column
         for column in COLUMNS
-        if column.id in chosen
+        if column.id in chosen and (trainings or column.id not in OF_TRAININGS)
     ]
 
     def least(column: Column) -> int:

@@ -38,6 +38,12 @@ def snapshot(
     return fold(board, [queue])[0] if queue is not None else board
 
 
+def renewed(before: Board, after: Board) -> Board:
+    """What was read again, with the readings of each node that are known already."""
+    nodes = {name: _with_history(node, before.nodes.get(name)) for name, node in after.nodes.items()}
+    return replace(after, nodes=nodes)
+
+
 def fold(board: Board, events: Sequence[FollowerEvent]) -> tuple[Board, Change]:
     """Events in order, all at once: the mappings are copied at most once, whatever the number of events."""
     folding = _Folding(board)
@@ -57,6 +63,7 @@ class _Folding:
         self._touched: set[str] = set()
         self._epochs: list[EpochDone] = []
         self._ended: dict[int, Job] = {}
+        self._sparked = dict(board.sparked)
         self._totals = (board.counts, board.failed_today, board.drain_s)
         self._seq = board.seq
 
@@ -68,16 +75,15 @@ class _Folding:
             case JobRemoved(job_id=job_id):
                 if self._known(job_id) is not None:
                     del self._jobs_to_change()[job_id]
+                    self._sparked.pop(job_id, None)
                     self._changed.add(job_id)
             case EpochDone():
                 self._epochs.append(event)
-                known = self._known(event.job_id)
-                if known is not None and event.epoch >= known.epoch:
-                    self._put(_after_epoch(known, event))
+                self._epoch_done(event)
             case Progressed():
                 known = self._known(event.job_id)
                 if known is not None and known.state in ACTIVE:
-                    self._put(_in_progress(known, event))
+                    self._put(_in_progress(known, event), sparked=self._sparked_to(known))
             case Sampled(sample=sample):
                 node = self._node(sample.node)
                 if node is not None:
@@ -100,6 +106,7 @@ class _Folding:
             failed_today=failed,
             drain_s=drain,
             seq=self._seq,
+            sparked=self._sparked,
         )
         change = Change(
             jobs=frozenset(self._changed),
@@ -112,10 +119,21 @@ class _Folding:
 
     def _job_changed(self, job: Job) -> None:
         before = self._known(job.id)
-        self._put(_with_live(job, before))
+        keeps = before is not None and not job.spark and job.epoch >= before.epoch
+        self._put(_with_live(job, before), sparked=self._sparked_to(before) if before and keeps else job.epoch)
         self._occupy(job)
         if job.state in FINAL and before is not None and before.state not in FINAL:
             self._ended[job.id] = job
+
+    def _epoch_done(self, event: EpochDone) -> None:
+        """Progress in the epoch after it, or the job's row, may have been heard before."""
+        job = self._known(event.job_id)
+        if job is not None and event.epoch > self._sparked_to(job):
+            self._put(_after_epoch(job, event), sparked=event.epoch)
+
+    def _sparked_to(self, job: Job) -> int:
+        """The newest epoch that is in its sparkline, or had no value for it."""
+        return self._sparked.get(job.id, job.epoch)
 
     def _occupy(self, job: Job) -> None:
         """A node is told again only when its state changes; which jobs are on it, the jobs say."""
@@ -142,9 +160,14 @@ class _Folding:
             self._jobs = dict(self._board.jobs)
         return self._jobs
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: Job, sparked: int | None = None) -> None:
+        """`sparked`: the newest epoch in its sparkline; None: as it was."""
         self._jobs_to_change()[job.id] = job
         self._changed.add(job.id)
+        if sparked == job.epoch:
+            self._sparked.pop(job.id, None)
+        elif sparked is not None:
+            self._sparked[job.id] = sparked
 
     def _node(self, name: str) -> Node | None:
         return (self._board.nodes if self._nodes is None else self._nodes).get(name)
@@ -163,12 +186,13 @@ def _with_live(job: Job, before: Job | None) -> Job:
     keep: dict[str, object] = {}
     if not job.spark and before.spark and job.epoch >= before.epoch:
         keep["spark"] = before.spark
-    if job.state not in ACTIVE or job.fence != before.fence:
-        return job.model_copy(update=keep) if keep else job
-    if job.eta_s is None and before.eta_s is not None:
-        keep["eta_s"] = before.eta_s
-    if job.epoch == before.epoch and not job.epoch_progress:
-        keep["epoch_progress"] = before.epoch_progress
+    if not job.waits_for and job.state in BEFORE and job.state is before.state:
+        keep["waits_for"] = before.waits_for  # the queue tells when it is another reason
+    if job.state in ACTIVE and job.fence == before.fence:
+        if job.eta_s is None and before.eta_s is not None:
+            keep["eta_s"] = before.eta_s
+        if job.epoch == before.epoch and not job.epoch_progress:
+            keep["epoch_progress"] = before.epoch_progress
     return job.model_copy(update=keep) if keep else job
 
 
@@ -183,10 +207,11 @@ def _in_progress(job: Job, event: Progressed) -> Job:
 
 
 def _after_epoch(job: Job, event: EpochDone) -> Job:
-    update: dict[str, object] = {"epoch": event.epoch, "epoch_progress": 0.0}
+    update: dict[str, object] = {"epoch": event.epoch, "epoch_progress": 0.0} if event.epoch > job.epoch else {}
     fitness = event.values.get("fitness", event.values.get(job.fitness_name))
-    if fitness is not None and event.epoch > job.epoch:
-        update["fitness"] = fitness
+    if fitness is not None:
+        if event.epoch >= job.epoch:
+            update["fitness"] = fitness
         update["spark"] = [*job.spark, fitness][-SPARK:]
         if job.best_fitness is None or fitness > job.best_fitness:
             update["best_fitness"], update["best_epoch"] = fitness, event.epoch

@@ -13,7 +13,9 @@ from textual.binding import Binding, BindingType
 
 SCOPES = {
     "anywhere": "Anywhere",
+    "panes": "Panes",
     "moving": "Moving",
+    "marking": "Marking",
     "table": "Table",
     "making": "Making jobs",
     "control": "Control",
@@ -84,14 +86,17 @@ KEYS: tuple[Key, ...] = (
         ),
         ("app.next_pane", "tab", "next_pane", "pane", "next pane", True),
         ("app.previous_pane", "shift+tab", "previous_pane", "pane back", "previous pane"),
-        ("app.previous_tab", "left_square_bracket", "previous_tab", "tab back", "previous tab of the job"),
-        ("app.next_tab", "right_square_bracket", "next_tab", "tab", "next tab of the job"),
-        ("app.larger", "plus", "resize_pane(1)", "larger", "make this pane larger"),
-        ("app.smaller", "underscore", "resize_pane(-1)", "smaller", "make this pane smaller"),
         ("app.theme", "t", "next_theme", "theme", "next theme"),
         ("app.refresh", "ctrl+r", "reload", "refresh", "read everything again"),
         ("app.undo", "z", "undo", "undo", "undo an edit of the queue (5 s)"),
         ("app.quit", "q", "leave", "leave", "leave; the jobs go on"),
+    ),
+    *_scope(
+        "panes",
+        ("app.previous_tab", "left_square_bracket", "previous_tab", "tab back", "previous tab of the job"),
+        ("app.next_tab", "right_square_bracket", "next_tab", "tab", "next tab of the job"),
+        ("app.larger", "plus", "resize_pane(1)", "larger", "make this pane larger"),
+        ("app.smaller", "underscore", "resize_pane(-1)", "smaller", "make this pane smaller"),
     ),
     *_scope(
         "moving",
@@ -101,6 +106,9 @@ KEYS: tuple[Key, ...] = (
         ("move.last", "G,end", "cursor_last", "last", "to the last"),
         ("move.half_down", "ctrl+d,pagedown", "half_down", "half page", "half a page down"),
         ("move.half_up", "ctrl+u,pageup", "half_up", "half page up", "half a page up"),
+    ),
+    *_scope(
+        "marking",
         ("move.mark", "space", "mark", "mark", "mark; verbs act on all marked"),
         ("move.range", "v", "range", "range", "mark a range: v, move, v"),
         ("move.clear", "backslash", "clear_marks", "clear marks", "clear the marks"),
@@ -133,7 +141,7 @@ KEYS: tuple[Key, ...] = (
         ("job.earlier", "ctrl+up", "move_job(-1)", "earlier", "one place up in the queue"),
         ("job.later", "ctrl+down", "move_job(1)", "later", "one place down in the queue"),
         ("job.preempt", "P", "preempt", "preempt", "stop it and queue it again; asks first"),
-        ("job.resolve", "u", "resolve", "unknown", "say what became of an unknown job; asks first"),
+        ("job.resolve", "u", "resolve", "unknown", "unknown job: gone or alive? asks first"),
         ("job.delete", "X", "remove", "delete", "delete ended or waiting jobs; asks first"),
     ),
     *_scope(
@@ -150,9 +158,9 @@ KEYS: tuple[Key, ...] = (
     *_scope(
         "nodes",
         ("node.drain", "d", "drain", "drain", "drain: nothing new starts there", True),
-        ("node.drain_now", "D", "drain_now", "drain now", "drain, and move away what runs; asks first"),
+        ("node.drain_now", "D", "drain_now", "drain now", "drain, move its jobs away; asks first"),
         ("node.pause", "p", "pause", "pause", "pause for a time, or until resumed", True),
-        ("node.pause_now", "P", "pause_now", "pause now", "pause, and move away what runs; asks first"),
+        ("node.pause_now", "P", "pause_now", "pause now", "pause, move its jobs away; asks first"),
         ("node.resume", "r", "resume", "resume", "jobs may start there again", True),
     ),
     *_scope(

@@ -5,7 +5,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from broker.protocol.states import ACTIVE, FINAL, WAITING, JobState, Priority
-from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duration, plain, why
+from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duration, number, plain, why
 
 if TYPE_CHECKING:
     from broker.protocol.event import AuditEntry
@@ -127,17 +127,29 @@ def config_lines(job: "Job") -> list[Cell]:
     return [*head, *([[("", "")]] if head else []), *yaml_lines(text)]
 
 
-def audit_line(entry: "AuditEntry", now: datetime, zone: tzinfo | None, glyphs: Glyphs, with_job: bool = False) -> Cell:
+def audit_data(entry: "AuditEntry") -> str:
+    """Which epoch was done, how well and how fast; of which one a checkpoint is: '12: fitness 0.8123, took 1m 24s'."""
+    data, epoch = entry.data, entry.data.get("epoch")
+    if entry.job_id is None or not isinstance(epoch, int):
+        return ""
+    if entry.verb != "epoch":
+        return f"of epoch {epoch}"
+    fitness, seconds = data.get("fitness"), data.get("seconds")
+    said = [f"fitness {number(fitness)}"] if isinstance(fitness, float | int) else []
+    said += [f"took {duration(seconds)}"] if isinstance(seconds, float | int) and seconds else []
+    return f"{epoch}: {', '.join(said)}" if said else str(epoch)
+
+
+def audit_line(entry: "AuditEntry", now: datetime, zone: tzinfo | None, glyphs: Glyphs) -> Cell:
     """'14:02:11  run      starting → running  by ana  ...'."""
-    cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint")]
-    if with_job:
-        cell.append((f"{entry.job_id if entry.job_id is not None else '':>5}  ", "dim"))
-    cell.append((f"{plain(entry.verb):<10} ", "accent"))
+    cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint"), (f"{plain(entry.verb):<10} ", "accent")]
     if entry.to_state is not None:
         if entry.from_state is not None:
             cell.append((f"{entry.from_state.value} {glyphs.arrow} ", "dim"))
         cell.append((f"{glyphs.states[entry.to_state]} {entry.to_state.value}", f"state.{entry.to_state.value}"))
         cell.append(("  ", ""))
+    if said := audit_data(entry):
+        cell.append((f"{said}  ", ""))
     if entry.attempt:
         cell.append((f"attempt {entry.attempt}  ", "dim"))
     if entry.by:

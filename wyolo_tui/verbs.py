@@ -79,9 +79,11 @@ def split(verb: str, jobs: Sequence["Job"]) -> tuple[list["Job"], str]:
     return able, f"{names} {when}"
 
 
-def done(verb: str, jobs: Sequence["Job"]) -> str:
-    """What is said when it has been done."""
+def done(verb: str, jobs: Sequence["Job"], priority: Priority | None = None) -> str:
+    """What is said when it has been done. `priority`: that they were given."""
     names = ", ".join(f"#{job.id}" for job in jobs[:4]) + (f" and {len(jobs) - 4} more" if len(jobs) > 4 else "")
+    if priority is not None:
+        return f"{names} {'has' if len(jobs) == 1 else 'have'} {priority.value} priority now"
     return f"{names} {_DONE[verb]}"
 
 
@@ -90,7 +92,7 @@ def lost(verb: str, job: "Job") -> str:
     if verb == "remove":
         if job.epoch:
             return f"{job.epoch} finished epochs leave the list; its files stay unless you say so"
-        return "never finished an epoch"
+        return "never finished an epoch" if job.kind == "train" else "leaves the list; its files stay unless you say so"
     if job.state in WAITING:
         return "waits: nothing is lost"
     if not job.epochs:

@@ -101,7 +101,7 @@ def _add_epoch(tx: Transaction, what: Recorded, row: EpochRow) -> None:
             [(what.job_id, *pair) for pair in values if pair[1] is not None],
         )
     tx.seq += 1  # the epoch's own number; the row's is the job's
-    _event(tx, what, "epoch", data={"epoch": row.epoch, "seconds": row.seconds})
+    _event(tx, what, "epoch", data={"epoch": row.epoch, "seconds": row.seconds, "fitness": _finite(row.fitness)})
 
 
 def _describe_progress(tx: Transaction, job_id: int) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from broker.bus import Bus
@@ -28,6 +29,10 @@ class Pace:
     def command(self, seconds: float) -> None:
         self.command_s = _mixed(self.command_s, seconds)
 
+    def command_left_s(self, ran_s: float) -> float | None:
+        """Seconds that a command still needs which has run for so long; None past the mean: it is another kind."""
+        return None if self.command_s is None or ran_s > self.command_s else self.command_s - ran_s
+
     def left_s(self, job: Job) -> float | None:
         """Seconds of work that a waiting job is; None where nothing like it was seen."""
         if job.kind == "command":
@@ -47,6 +52,7 @@ class Pace:
 
 class Outlook:
     INTERVAL_S = 0.5  # between two that are told
+    AGAIN_S = 10.0  # an estimate that was told is made again after this long, though nothing has happened
     SHOWN = 200  # waiting jobs that are told why
 
     def __init__(self, ledger: Ledger, bus: Bus, clock: Callable[[], datetime]) -> None:
@@ -61,6 +67,14 @@ class Outlook:
     def ended(self, job: Job, attempt: Attempt) -> None:
         if job.kind == "command":
             self._pace.command(max(0.0, (self._clock() - attempt.started_at).total_seconds()))
+
+    async def due(self) -> None:
+        """Until something has changed, or time has shown that what was told is not so."""
+        estimated = self._told is not None and self._told.drain_s is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.AGAIN_S if estimated else None):
+                await self.changed.wait()
+        self.changed.clear()
 
     async def tell(self, plan: tuple[Sequence[Job], Plan] | None, runs: Iterable[Run], slots: int) -> None:
         """To followers, where it differs from what they were told."""
@@ -94,8 +108,7 @@ class Outlook:
             if run.hearing.account.epoch_s is not None:
                 self._pace.epoch(run.hearing.account.epoch_s)
             return run.hearing.account.eta_s
-        usual = self._pace.command_s
-        return None if usual is None else max(0.0, usual - (now - run.attempt.started_at).total_seconds())
+        return self._pace.command_left_s((now - run.attempt.started_at).total_seconds())
 
 
 def _mixed(mean: float | None, newest: float) -> float:

@@ -227,8 +227,7 @@ class Scheduler:
 
     async def _tell_for_ever(self) -> None:
         while True:
-            await self._outlook.changed.wait()
-            self._outlook.changed.clear()
+            await self._outlook.due()
             try:
                 await self._outlook.tell(await self._plan_ahead(), self._supervisor.runs.values(), self._slots())
             except Exception:

@@ -77,7 +77,7 @@ async def test_a_shell_opens_beside_a_local_job_and_the_cockpit_is_back_after_it
     job = await broker.lasting(name="barn")
     wide.shows("barn", "running")
     wide.type("E")
-    until_sync(lambda: "? help" not in wide.screen, what="the shell")
+    wide.shows(f"job {job.id} barn: a shell of this machine, in ", "`exit` or ctrl+d leaves it")
     wide.type("pwd; echo gpu[$CUDA_VISIBLE_DEVICES]; exit", "Enter")
     wide.shows("barn", "? help")
     assert (await broker.job(job.id)).state == "running"

@@ -1,6 +1,7 @@
 """The curves pane: charts of what a training measured, by keys zoomed, smoothed, compared and read."""
 
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -84,6 +85,35 @@ async def test_log_axis_smoothing_and_time_are_said() -> None:
         await opened(tui)
         await tui.press("y", "S", "a")
         await tui.shows("log axis  smoothed 0.6  by minutes")
+
+
+class Zero(FakeLink):
+    """Its training has done three epochs and has learnt nothing."""
+
+    async def metrics(self, job_id: int, names: Sequence[str] = (), last: int | None = None) -> MetricTable:
+        self._asked("metrics", job_id)
+        columns: dict[str, list[float | None]] = {
+            "metrics/mAP50(B)": [0.0, 0.0, 0.0],
+            "train/box_loss": [3.0, 2.0, 1.0],
+        }
+        return MetricTable(job_id=job_id, epochs=[1, 2, 3], columns=columns)
+
+
+async def test_on_a_logarithmic_axis_a_chart_of_zeros_says_why_it_shows_nothing() -> None:
+    async with cockpit(Zero()) as tui:
+        await opened(tui)
+        await tui.press("y")
+        await tui.shows("nothing above 0: a logarithmic axis")
+        await tui.press("y")
+        await tui.until(lambda: "nothing above 0" not in tui.words)
+
+
+async def test_a_run_of_three_epochs_has_three_numbers_under_its_curve() -> None:
+    async with cockpit(Zero()) as tui:
+        curves = await opened(tui)
+        await tui.press("enter")
+        await tui.until(lambda: curves.settled)
+        await tui.until(lambda: any(row.strip("│ ").split() == ["1", "2", "3"] for row in tui.words.splitlines()))
 
 
 async def test_a_pinned_run_stays_under_the_next_one() -> None:

@@ -396,6 +396,50 @@ async def test_why_says_it_in_full_and_what_can_be_done() -> None:
         await tui.shows("resumes it from its newest good checkpoint")
 
 
+async def test_where_only_commands_are_queued_the_reason_has_the_room_of_the_epochs() -> None:
+    link = FakeLink([job(n, f"c{n}", JobState.QUEUED, kind="command", waits_for=WAITS) for n in (1, 2)])
+    async with cockpit(link) as tui:
+        await tui.shows(WAITS)
+        assert "EPOCH" not in tui.words and "PRIO" in tui.words and "USER" in tui.words
+        await tui.link.submit_named("fruit")
+        await tui.shows("EPOCH")
+
+
+WAITS = "waits for a slot: local runs 1 of 1 (job 1)"
+
+
+async def test_the_choice_of_columns_says_which_of_them_have_no_room() -> None:
+    async with cockpit() as tui:
+        await tui.press("W")
+        await tui.shows("[x] PRIO")
+        rows = {row.split("] ")[1].split()[0]: row for row in tui.words.splitlines() if "[x] " in row}
+        assert "no room for it now" in rows["MODEL"] and "no room for it now" not in rows["PRIO"]
+
+
+async def test_a_key_that_changes_the_priority_says_which_it_is() -> None:
+    async with cockpit() as tui:
+        await tui.on(47)
+        await tui.press(">")
+        await tui.until(lambda: any("#47 has high priority now" in toast for toast in tui.toasts))
+
+
+async def test_why_says_for_a_job_without_a_reason_what_is_true_of_its_state() -> None:
+    link = FakeLink()
+    silent = {"waits_for": "", "message": "", "best_epoch": None}
+    for id in (42, 47, 40):
+        link.held[id] = link.held[id].model_copy(update=silent)
+    async with cockpit(link) as tui:
+        for id, words in (
+            (42, "it runs; nothing holds it up"),
+            (47, "it waits; the broker has not said yet for what"),
+            (40, "it ran to its end"),
+        ):
+            await tui.on(id)
+            await tui.press("w")
+            await tui.shows(words)
+            await tui.press("escape")
+
+
 async def test_the_diff_shows_only_what_differs() -> None:
     async with cockpit() as tui:
         await tui.on(44)

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.tui.cockpit import cockpit
 from wyolo_tui.keymap import BY_ID, KEYS, SCOPES, key_table, read_keymap
 from wyolo_tui.screens.jobs import JobsScreen
-from wyolo_tui.screens.nodes import NodesScreen
+from wyolo_tui.screens.nodes import NodeList, NodesScreen
 from wyolo_tui.screens.page import Page
 from wyolo_tui.widgets.curves_view import CurvesView
 from wyolo_tui.widgets.jobs_table import JobsTable
 from wyolo_tui.widgets.log_view import LogView
+from wyolo_tui.widgets.text_view import TextView
 
 PAGE = Path(__file__).parents[2] / "docs" / "cockpit.md"
 OWNERS: dict[str, tuple[type, ...]] = {
     "anywhere": (Page,),
-    "moving": (JobsTable,),
+    "panes": (JobsScreen,),
+    "moving": (JobsTable, NodeList, LogView),
+    "marking": (JobsTable,),
     "table": (JobsScreen,),
     "making": (JobsScreen,),
     "control": (JobsScreen,),
@@ -52,6 +57,26 @@ def test_within_a_scope_a_key_means_one_thing() -> None:
 
 def test_ids_are_unique() -> None:
     assert len(BY_ID) == len(KEYS)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
+async def test_the_help_of_a_screen_lists_only_keys_that_do_something_there(number: int) -> None:
+    async with cockpit(size=(120, 40)) as tui:
+        await tui.press(str(number))
+        page = tui.app.page
+        assert page is not None and page.number == number
+        await tui.until(lambda: page.query("KeyBar"))
+        bound = {binding.id for node in (page, *page.query("*")) for _, binding in node._bindings}  # pyright: ignore[reportPrivateUsage]
+        shown = {key.id for key in KEYS if key.scope in page.scopes and key.scope != "curves"}
+        assert shown <= bound, shown - bound
+        await tui.press("question_mark")
+        await tui.shows("Anywhere")
+        help_lines = tui.app.screen.query_one("#help", TextView)
+        while True:
+            assert "…" not in "".join(help_lines.render_line(y).text for y in range(help_lines.size.height))
+            if help_lines.scroll_y >= help_lines.max_scroll_y:
+                break
+            help_lines.scroll_to(y=help_lines.scroll_y + 10, animate=False, immediate=True)
 
 
 async def test_a_binding_can_have_another_key(tmp_path: Path) -> None:

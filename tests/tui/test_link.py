@@ -70,6 +70,16 @@ async def test_ctrl_r_reads_everything_again() -> None:
         await tui.until(lambda: tui.app.link_state.up)
 
 
+async def test_ctrl_r_keeps_the_history_of_the_gauges() -> None:
+    link = FakeLink()
+    async with cockpit(link) as tui:
+        known = tui.app.board.nodes["local"].history
+        link.fleet = [node.model_copy(update={"history": [], "cpus": 99}) for node in link.fleet]
+        await tui.press("ctrl+r")
+        await tui.until(lambda: tui.app.board.nodes["local"].cpus == 99)
+        assert tui.app.board.nodes["local"].history == known
+
+
 async def test_the_first_frame_does_not_wait_for_the_broker() -> None:
     link = FakeLink()
 

@@ -1,28 +1,43 @@
 """The parts without a screen: what is folded, ordered, formatted, read and written."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from broker.protocol.api import Finding, MetricTable, Pace
-from broker.protocol.event import EpochDone, JobChanged, JobRemoved, Progressed, QueueChanged, Sampled
+from broker.protocol.event import (
+    AuditEntry,
+    EpochDone,
+    FollowerEvent,
+    JobChanged,
+    JobRemoved,
+    Progressed,
+    QueueChanged,
+    Sampled,
+)
 from broker.protocol.job import CommandWork, GpuRequest, JobSpec, Resources, TrainWork
 from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
-from wyolo_tui.board import more
+from wyolo_tui.board import Board, more
 from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
-from wyolo_tui.folding import HISTORY, fold, snapshot
+from wyolo_tui.folding import HISTORY, fold, renewed, snapshot
 from wyolo_tui.forecast import line_of, memory_words, time_words
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, spark, width_of
-from wyolo_tui.prose import yaml_cell
+from wyolo_tui.prose import audit_line, yaml_cell
 from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
-from wyolo_tui.verbs import lost, neighbours, next_priority, queue_of, split, undo_of
+from wyolo_tui.ticks import ticks
+from wyolo_tui.verbs import done, lost, neighbours, next_priority, queue_of, split, undo_of
 
 JOBS = {job.id: job for job in fleet()}
 
@@ -68,6 +83,50 @@ def test_an_epoch_told_twice_counts_once() -> None:
     assert twice.jobs[41].spark == once.jobs[41].spark
 
 
+def test_no_epoch_is_missing_in_a_sparkline_whatever_is_heard_before_its_value() -> None:
+    new = JOBS[45].model_copy(update={"state": JobState.RUNNING, "fitness_name": "map"})
+    done = [EpochDone(at=NOW, seq=n, job_id=45, attempt=1, epoch=n, values={"map": n / 10}) for n in (1, 2, 3)]
+    ahead = [Progressed(at=NOW, job_id=45, epoch=n + 1, epochs=40, epoch_progress=0.1) for n in (1, 2, 3)]
+    best = {"fitness": 0.3, "best_fitness": 0.3, "best_epoch": 3}
+    row = JobChanged(seq=9, at=NOW, job=new.model_copy(update={"epoch": 3, **best}), verb="epoch")
+    board = snapshot([new], [], None, 0)
+    for events in (
+        [ahead[0], done[0], ahead[1], done[1], ahead[2], done[2], done[2]],
+        [*ahead, *done, row],
+        [row, *done],
+        [*done, row, *ahead],
+    ):
+        for after in (fold(board, events)[0], _one_by_one(board, events)):
+            assert after.jobs[45].spark == [0.1, 0.2, 0.3] and after.jobs[45].epoch == 3
+            assert (after.jobs[45].fitness, after.jobs[45].best_epoch) == (0.3, 3) and not after.sparked
+    read_again, _ = fold(snapshot([row.job.model_copy(update={"spark": [0.1, 0.2, 0.3]})], [], None, 0), done)
+    assert read_again.jobs[45].spark == [0.1, 0.2, 0.3]
+
+
+def _one_by_one(board: Board, events: Sequence[FollowerEvent]) -> Board:
+    for event in events:
+        board, _ = fold(board, [event])
+    return board
+
+
+def test_why_a_job_waits_stays_known_when_its_priority_is_changed() -> None:
+    board = snapshot(fleet(), [], None, 0)
+    raised = JOBS[47].model_copy(update={"waits_for": "", "priority": Priority.HIGH})
+    board, _ = fold(board, [JobChanged(seq=1, at=NOW, job=raised, verb="priority")])
+    assert board.jobs[47].waits_for == "behind 46" and board.jobs[47].priority is Priority.HIGH
+    held = raised.model_copy(update={"state": JobState.HELD})
+    board, _ = fold(board, [JobChanged(seq=2, at=NOW, job=held, verb="hold")])
+    assert board.jobs[47].waits_for == ""
+
+
+def test_reading_everything_again_keeps_what_each_node_has_measured() -> None:
+    before = snapshot([], nodes(), None, 0)
+    bare = [node.model_copy(update={"history": []}) for node in nodes()]
+    after = renewed(before, snapshot([], [bare[0], bare[1].model_copy(update={"name": "new"})], None, 9))
+    assert after.nodes["local"].history == before.nodes["local"].history and after.seq == 9
+    assert after.nodes["new"].history == [] and "attic" not in after.nodes
+
+
 def test_the_history_of_a_node_is_bounded() -> None:
     board = snapshot([], nodes(), None, 0)
     board, change = fold(board, [Sampled(at=NOW, sample=sample("local", n, True)) for n in range(300)])
@@ -111,6 +170,57 @@ def test_columns_fill_the_width_and_never_exceed_it(width: int) -> None:
     shown = layout(width, USUAL)
     assert sum(column.width + 2 for column in shown) - 2 <= max(width, shown[0].width)
     assert shown[0].id == "id"
+
+
+def test_on_a_usual_screen_the_priority_is_a_column_and_names_and_reasons_have_room() -> None:
+    shown = {column.id: column.width for column in layout(115, USUAL, id_digits=2)}
+    assert "priority" in shown and shown["name"] >= 22 and shown["why"] >= 20
+
+
+def test_without_trainings_their_columns_leave_the_room_to_the_others() -> None:
+    shown = {column.id: column.width for column in layout(115, USUAL, trainings=False)}
+    assert not {"epoch", "fitness", "eta"} & set(shown) and set(shown) >= {"user", "priority", "model"}
+    assert shown["why"] >= 30
+
+
+def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() -> None:
+    def told(verb: str, **data: Any) -> str:
+        entry = AuditEntry(seq=1, at=NOW, job_id=41, attempt=2, verb=verb, data=data)
+        return "".join(text for text, _ in audit_line(entry, NOW, UTC, UNICODE)).strip()
+
+    done = told("epoch", epoch=12, seconds=84.2, fitness=0.8123)
+    assert done == "14:02:11     epoch      12: fitness 0.8123, took 1m 24s  attempt 2"
+    assert told("epoch", epoch=12, seconds=None, fitness=None) == "14:02:11     epoch      12  attempt 2"
+    assert told("checkpoint", epoch=12, path="/x.pt") == "14:02:11     checkpoint of epoch 12  attempt 2"
+    assert told("started", model="yolov8n.pt") == "14:02:11     started    attempt 2"
+
+
+def test_a_change_of_priority_says_which_it_is_now() -> None:
+    assert done("priority", [JOBS[47]], Priority.HIGH) == "#47 has high priority now"
+    assert done("priority", [JOBS[47], JOBS[48]], Priority.LOW) == "#47, #48 have low priority now"
+
+
+def test_what_is_lost_of_a_command_says_nothing_of_epochs() -> None:
+    assert "epoch" not in lost("remove", JOBS[49]) and "epoch" in lost("remove", JOBS[47])
+
+
+@given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6), most=st.integers(2, 12), whole=st.booleans())
+@settings(deadline=None)
+def test_the_numbers_of_an_axis_are_evenly_spaced_on_it_and_few(
+    low: float, span: float, most: int, whole: bool
+) -> None:
+    found = ticks(low, low + span, most, whole)
+    assert len(found) <= most + 1
+    near = span * 1e-6 + 1e-9 * abs(low)
+    assert all(low - near <= tick <= low + span + near for tick in found)
+    steps = [after - before for before, after in pairwise(found)]
+    assert all(abs(step - steps[0]) <= near for step in steps)
+    assert not whole or all(tick == round(tick) for tick in found)
+
+
+def test_a_short_run_has_no_numbers_between_its_epochs_and_a_value_axis_leaves_none_out() -> None:
+    assert ticks(1.0, 2.0, 8, whole=True) == [1.0, 2.0] and ticks(1.0, 3.0, 4, whole=True) == [1.0, 2.0, 3.0]
+    assert ticks(0.0, 0.45, 5) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The other screens, the themes, and a terminal without Unicode."""
 
+import re
+
 import pytest
 from textual.widgets import Input
 
@@ -8,6 +10,7 @@ from broker.protocol.fleet import NodeState
 from tests.tui.cockpit import cockpit
 from tests.tui.fake_link import GPUS, NOW, FakeLink, nodes, sample
 from wyolo_tui.themes import NAMES
+from wyolo_tui.widgets.bars import KeyBar
 
 
 async def test_nodes_show_gpus_their_jobs_and_processes_that_are_not_ours() -> None:
@@ -139,6 +142,57 @@ async def test_events_are_listed_newest_first() -> None:
         await tui.shows("fruit-ablation-lr0.01")
         lines = [line for line in tui.words.splitlines() if "fruit-ablation" in line]
         assert "stop" in lines[0] and "hold" in lines[1]
+
+
+@pytest.mark.parametrize("number", [1, 2, 8])
+async def test_titles_fit_their_frames_after_the_terminal_was_resized(number: int) -> None:
+    async with cockpit(size=(120, 40)) as tui:
+        await tui.press(str(number))
+        await tui.on(41) if number == 1 else None
+        await tui.still()
+        wide = _titles(tui.words)
+        await tui.pilot.resize_terminal(90, 40)
+        await tui.still()
+        narrow = _titles(tui.words)
+        assert all(title.startswith("─ ") and title.endswith(" ─") for title in narrow), narrow
+        assert "╭" not in tui.words, "narrow panels have no sides"
+        await tui.pilot.resize_terminal(120, 40)
+        await tui.still()
+        assert _titles(tui.words) == wide
+        assert all(not title.startswith("─  ") for title in wide if "41" not in title), wide
+
+
+def _titles(words: str) -> list[str]:
+    """What stands in the upper borders, with what is around it."""
+    found = (re.match(r"^[╭┌]?(─ *[A-Za-z0-9][^─]*─)", row) for row in words.splitlines())
+    return [match.group(1) for match in found if match is not None]
+
+
+async def test_who_opens_the_events_in_a_small_terminal_reads_the_whole_hint() -> None:
+    async with cockpit(size=(80, 24)) as tui:
+        await tui.press("8")
+        await tui.shows("is in its tab Events on the jobs screen.")
+
+
+async def test_while_something_is_typed_the_last_line_shows_only_the_keys_of_typing() -> None:
+    async with cockpit() as tui:
+        await tui.on(41)
+        await tui.shows("s stop")
+        await tui.press("colon")
+        await tui.shows("enter do it")
+        last = tui.words.splitlines()[-1]
+        assert "tab complete" in last and "esc leave" in last and "stop" not in last and "help" not in last
+        await tui.press("escape")
+        await tui.shows("s stop")
+
+
+async def test_the_last_line_ends_with_the_whole_of_its_last_word_whatever_stands_before() -> None:
+    async with cockpit(size=(80, 24)) as tui:
+        bar = tui.jobs.query_one(KeyBar)
+        for room in range(40):
+            bar.update([("x" * room, "label")] * 3, tui.app.palette, [("1 marked", "mark")])
+            await tui.pilot.pause()
+            assert tui.words.splitlines()[-1].endswith("? help  : command "), room
 
 
 @pytest.mark.parametrize(("key", "name"), [("3", "Plan"), ("4", "Sweeps"), ("5", "Compare"), ("7", "Datasets")])

@@ -36,6 +36,8 @@ async def test_epochs_become_metrics_and_the_job_knows_its_best(tmp_path: Path):
         job = await ledger.job(job.id)
         assert (job.epoch, job.epochs, job.fitness, job.best_fitness, job.best_epoch) == (3, 5, 0.4, 0.6, 2)
         assert (job.fitness_name, job.spark) == ("mAP50", [0.2, 0.6, 0.4])
+        done = [entry.data for entry in await ledger.audit(job.id) if entry.verb == "epoch"]
+        assert done[1] == {"epoch": 2, "seconds": 1.5, "fitness": 0.6}
         short = await ledger.metrics(job.id, names=["map50"], last=2)
         assert (short.epochs, short.columns) == ([2, 3], {"metrics/mAP50(B)": [0.6, 0.4]})
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from broker.protocol.job import Attempt, CommandWork, GpuRequest, Job, JobSpec, 
 from broker.protocol.states import JobState, Priority
 from broker.redis_server import RedisServer
 from broker.scheduler import scheduler
-from broker.scheduler.outlook import Pace
+from broker.scheduler.outlook import Outlook, Pace
 from tests.brokerage import Broker, Start, start
 from tests.redis_fixtures import Ask, ask, frozen, redis
 from tests.waiting import until, until_awaited
@@ -237,3 +238,36 @@ def test_the_queue_is_empty_when_work_divided_by_slots_is_done() -> None:
     pace.command(6.0)
     pace.command(6.0)
     assert pace.command_s == 6.0
+
+
+def test_when_the_queue_is_empty_is_unknown_while_a_command_runs_longer_than_those_before_it() -> None:
+    pace = Pace()
+    assert pace.command_left_s(0.0) is None
+    pace.command(6.0)
+    assert (pace.command_left_s(0.0), pace.command_left_s(6.0), pace.command_left_s(6.1)) == (6.0, 0.0, None)
+    assert pace.drain_s([pace.command_left_s(3600.0)], [], 0, 1) is None
+
+
+async def test_followers_hear_that_an_estimate_has_not_come_true(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outlook, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(Outlook, "AGAIN_S", 0.05)
+    broker = await start(slots=1)
+    await broker.ended(await broker.shell("sleep 0.5"))
+    followed = broker.bus.subscribe()
+    await broker.shell(f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
+    async with asyncio.timeout(10):
+        told = [event.drain_s async for event in _until_unknown(followed)]
+    assert told[0] is not None and 0 < told[0] <= 1 and told[-1] is None
+
+
+async def _until_unknown(followed: Subscription) -> AsyncIterator[QueueChanged]:
+    """What is told of a queue that has an end, and then has none that is known."""
+    known = False
+    async for event in followed:
+        if isinstance(event, QueueChanged) and (known or event.drain_s is not None):
+            known = True
+            yield event
+            if event.drain_s is None:
+                return

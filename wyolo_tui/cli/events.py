@@ -26,6 +26,7 @@ from wyolo_tui.cli.verb import verb
 from wyolo_tui.client import BrokerClient
 from wyolo_tui.feed import Feed, LinkDown, LinkUp
 from wyolo_tui.present import Cell, clock, day_and_clock, number, plain
+from wyolo_tui.prose import audit_data
 
 PAGE = 1000
 
@@ -96,7 +97,7 @@ def _show(cli: Session, entries: Sequence[AuditEntry], jobs: bool = False) -> No
 
 
 def _said(entry: AuditEntry, now: datetime) -> str:
-    parts = [str(entry.reason) if entry.reason and entry.message else "", entry.message]
+    parts = [audit_data(entry), str(entry.reason) if entry.reason and entry.message else "", entry.message]
     if entry.job_id is None and isinstance(until := entry.data.get("until"), str):
         parts.append(f"until {day_and_clock(datetime.fromisoformat(until), now, None)}")
     if entry.job_id is None and entry.data.get("now"):

@@ -44,8 +44,12 @@ async def command(
             )
         attempt = (await broker.attempts(found.id))[-1]
         node = await broker.node(attempt.node)
-        if node.engine == "local":
+        local = node.engine == "local"
+        if local:
             _same_machine(broker, attempt)
+        if not argv:
+            cli.note(_opened(found, attempt, local))
+        if local:
             return beside(found, attempt, argv or [])
         size = shutil.get_terminal_size()
         wanted = TerminalRequest(
@@ -58,6 +62,12 @@ async def command(
         from wyolo_tui.cli.far_terminal import talk
 
         return await talk(broker, found.id, wanted)
+
+
+def _opened(job: Job, attempt: Attempt, local: bool) -> str:
+    """Where a person is now, and how they come back."""
+    where = f"of this machine, in {attempt.directory}" if local else f"in its container on {attempt.node}"
+    return f"job {job.id} {job.name}: a shell {where}; `exit` or ctrl+d leaves it, and the job goes on"
 
 
 def _same_machine(broker: BrokerClient, attempt: Attempt) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, tzinfo
 
+from textual import events
 from textual.app import ComposeResult
 from textual.strip import Strip
 from textual.widget import Widget
@@ -34,7 +35,7 @@ class HappenedList(Lines):
             return self.strip(
                 [
                     [
-                        ("  The trail of one job, from its start, is in its tab ", "dim"),
+                        ("  All that happened to one job is in its tab ", "dim"),
                         ("Events", "accent"),
                         (" on the jobs screen.", "dim"),
                     ]
@@ -53,7 +54,6 @@ class EventsScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = titled([("Events", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         self._list.focus()
 
     @property
@@ -72,9 +72,17 @@ class EventsScreen(Page):
         if not at_top:
             self._list.cursor += self._list.count - before
 
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(self.narrow, "-narrow")
+        self._title()
+
     def retheme(self) -> None:
         super().retheme()
+        self._title()
         self._list.refresh()
+
+    def _title(self) -> None:
+        self._list.border_title = titled([("Events", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _fill(self) -> None:
         app = self.cockpit

@@ -11,7 +11,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from wyolo_tui.board import Change
-from wyolo_tui.columns import USUAL
+from wyolo_tui.columns import OF_TRAININGS, USUAL
 from wyolo_tui.commands import Command
 from wyolo_tui.keymap import bindings
 from wyolo_tui.messages import AuditRead, JobRead, LogRead, MetricsRead
@@ -37,9 +37,9 @@ SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
 
 class JobsScreen(JobKeys, Filtering):
-    BINDINGS = bindings("table", "making", "control", "looking")
+    BINDINGS = bindings("panes", "table", "making", "control", "looking")
     number = 1
-    scopes = ("anywhere", "moving", "table", "making", "control", "looking", "log", "curves")
+    scopes = ("anywhere", "panes", "moving", "marking", "table", "making", "control", "looking", "log", "curves")
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,6 +136,7 @@ class JobsScreen(JobKeys, Filtering):
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
+        self._title()
 
     def _arrange(self) -> None:
         width, height = self.cockpit.size
@@ -350,7 +351,8 @@ class JobsScreen(JobKeys, Filtering):
                 self.table.chosen = ids or USUAL
                 self.table.relayout()
 
-        self.cockpit.push_screen(ColumnsDialog(frozenset(self.table.chosen)), chosen)
+        empty = frozenset[str]() if self.table.trainings else OF_TRAININGS
+        self.cockpit.push_screen(ColumnsDialog(frozenset(self.table.chosen), self.table.fitting, empty), chosen)
 
     def sort_on(self, column: str) -> None:
         self.table.order.column = column

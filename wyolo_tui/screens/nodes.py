@@ -65,7 +65,6 @@ class NodesScreen(Page):
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
-        self._list.border_title = titled([("Nodes", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         self.query_one("#node").add_class("panel")
         self._list.focus()
 
@@ -90,6 +89,7 @@ class NodesScreen(Page):
     def _fill(self) -> None:
         nodes = sorted(self.cockpit.board.nodes.values(), key=lambda node: (-len(node.gpu_jobs), node.name))
         view = self._list
+        view.border_title = titled([("Nodes", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
         view.nodes = nodes
         view.clock = self._clock
         view.count = len(nodes)

@@ -35,6 +35,8 @@ _COMES: dict[int, tuple[str, str]] = {
 
 
 class SoonScreen(Page):
+    scopes = ("anywhere",)
+
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number

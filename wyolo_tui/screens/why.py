@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from broker.protocol.job import Job
-from broker.protocol.states import FINAL, JobState
+from broker.protocol.states import FINAL, WAITING, JobState
 from wyolo_tui.present import Cell, plain, state_cell, why
 from wyolo_tui.prose import headline
 from wyolo_tui.screens.dialog import Dialog
@@ -40,12 +40,7 @@ class WhyDialog(Dialog[None]):
         lines: list[Cell] = [
             [(plain(job.name), "strong"), ("   ", ""), *state_cell(job, self.glyphs)],
             [],
-            [
-                (
-                    text or ("it runs; nothing holds it up" if job.state not in FINAL else "no reason was given"),
-                    role or "",
-                )
-            ],
+            [(text or _nothing_said(job), role)],
             [],
             *headline(job, self.cockpit.now)[:2],
         ]
@@ -56,3 +51,11 @@ class WhyDialog(Dialog[None]):
         shown.no_wrap = False
         shown.overflow = "fold"
         self.query_one(Static).update(shown)
+
+
+def _nothing_said(job: Job) -> str:
+    if job.state in WAITING:
+        return "it waits; the broker has not said yet for what"
+    if job.state is JobState.COMPLETED:
+        return "it ran to its end"
+    return "no reason was given" if job.state in FINAL else "it runs; nothing holds it up"

@@ -1,5 +1,6 @@
 """The first lines of every screen (broker, GPUs, queue, screens) and the last one (the keys that matter here)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
@@ -108,8 +109,12 @@ class TopBar(Widget):
             x += len(name) + 5
 
 
+ALWAYS = (("?", "help"), (":", "command"))
+WHILE_TYPING = (("enter", "do it"), ("tab", "complete"), ("up", "what was typed before"), ("esc", "leave"))
+
+
 class KeyBar(Widget):
-    """The keys that matter where the focus is; `? help` always."""
+    """The keys that matter where the focus is; at its end those that always do."""
 
     DEFAULT_CSS = "KeyBar { height: 1; padding: 0 1; }"
 
@@ -117,10 +122,18 @@ class KeyBar(Widget):
         super().__init__()
         self._text: Text = Text()
 
-    def update(self, hints: list[tuple[str, str]], palette: Palette, note: Cell | None = None) -> None:
+    def update(
+        self,
+        hints: Sequence[tuple[str, str]],
+        palette: Palette,
+        note: Cell | None = None,
+        always: Sequence[tuple[str, str]] = ALWAYS,
+    ) -> None:
         """`hints`: (keys, label), the most important first."""
         width = host_of(self).size.width - 2
-        tail: Cell = [("?", "key"), (" help", "dim"), ("  :", "key"), (" command", "dim")]
+        tail: Cell = []
+        for keys, label in always:
+            tail += [("  " if tail else "", ""), (keys, "key"), (f" {label}", "dim")]
         cell: Cell = list(note or [])
         if cell:
             cell.append(("   ", ""))
@@ -129,7 +142,7 @@ class KeyBar(Widget):
             if width_of(cell) + width_of(part) + width_of(tail) > width:
                 break
             cell += part
-        cell.append((" " * max(1, width - width_of(cell) - width_of(tail)), ""))
+        cell.append((" " * (width - width_of(cell) - width_of(tail)), ""))
         text = styled([*cell, *tail], palette)
         if text != self._text or text.spans != self._text.spans:
             self._text = text

@@ -9,12 +9,14 @@ from textual.containers import Grid
 from textual.strip import Strip
 from textual_hires_canvas import Canvas
 from textual_plot import PlotWidget
-from textual_plot.axis_formatter import NumericAxisFormatter
 from textual_plot.plot_widget import Legend
 
 from wyolo_tui.braille import BLANK, polyline
 from wyolo_tui.present import number
 from wyolo_tui.series import Points
+from wyolo_tui.ticks import ticks
+
+MOST_TICKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Picture:
     log: bool = False
     scrub: float | None = None  # an x that is marked by a vertical line
     x_range: tuple[float, float] | None = None  # None: that of the lines
+    whole: bool = False  # there is nothing between two whole x: they are epochs
+    note: str = ""  # instead of it all
 
 
 class Paper(Canvas):
@@ -57,7 +61,6 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         self.set_reactive(PlotWidget.margin_top, 0)
         self.set_reactive(PlotWidget.margin_bottom, 1)
         self.set_reactive(PlotWidget.margin_left, 8)
-        self._formatter = NumericAxisFormatter()
         self._picture: Picture | None = None
 
     def compose(self) -> ComposeResult:
@@ -88,6 +91,9 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
             for each in (canvas, left, below):
                 batch.enter_context(each.batch_refresh())
                 each.reset(each.size)
+            if picture.note:
+                _write(canvas, 1, canvas.size.height // 2, picture.note[: canvas.size.width - 2], picture.tick)
+                return
             if picture.scrub is not None:
                 x = self._cell_x(picture.scrub, canvas.size.width)
                 for y in range(canvas.size.height - 1):
@@ -124,12 +130,8 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
     def _draw_y_axis(self, canvas: Canvas, left: Canvas, picture: Picture) -> None:
         height = canvas.size.height
         canvas.set_pixels([(0, y) for y in range(height - 1)], char="│", style=picture.axis)
-        used = height
-        for tick in sorted(self._formatter.get_ticks(self._y_min, self._y_max, max(2, height // 3))):
+        for tick in ticks(self._y_min, self._y_max, min(MOST_TICKS, max(2, height // 3))):
             y = self._cell_y(tick, height)
-            if not self._y_min <= tick <= self._y_max or used - y < 2:
-                continue
-            used = y
             canvas.set_pixel(0, y, char="┤", style=picture.axis)
             label = number(10**tick) if picture.log else _short(tick)
             _write(left, self.margin_left - 1 - len(label), y, label, picture.tick)
@@ -139,12 +141,11 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         canvas.set_pixels([(x, bottom) for x in range(1, width)], char="─", style=picture.axis)
         canvas.set_pixel(0, bottom, char="└", style=picture.axis)
         end = 0
-        for tick in self._formatter.get_ticks(self._x_min, self._x_max, max(2, width // 10)):
-            between = tick != int(tick) and self._x_max - self._x_min > 3  # there is no epoch two and a half
+        for tick in ticks(self._x_min, self._x_max, min(MOST_TICKS, max(2, width // 10)), picture.whole):
             label = _short(tick)
             x = self._cell_x(tick, width)
             at = min(max(0, x - len(label) // 2), width - len(label)) + self.margin_left
-            if not self._x_min <= tick <= self._x_max or between or at < end:
+            if at < end:
                 continue
             end = at + len(label) + 1
             canvas.set_pixel(x, bottom, char="┴", style=picture.axis)

@@ -195,6 +195,8 @@ class CurvesView(Widget, Hosted, can_focus=True):
                 log=self._log,
                 scrub=scrub_x,
                 x_range=x_range if not pinned else None,
+                whole=not self._by_time,
+                note="" if drawn else "nothing above 0: a logarithmic axis has no place for it",
             )
         )
         focused = chart is self._charts[self._focus_at]

@@ -109,8 +109,7 @@ class Detail(Vertical, Hosted):
             lines = headline(job, now)[: 1 if self.has_class("-low") else 3]
         if title != self._title:
             self._title = title
-            narrow = host_of(self).size.width < NARROW
-            self.border_title = titled(title, self.palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
+            self._draw_title()
         about = [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line]
         if about != self._about:
             self._about = about
@@ -118,6 +117,10 @@ class Detail(Vertical, Hosted):
             text.overflow = "ellipsis"
             self.query_one("#about", Static).update(text, layout=False)
         self._draw_tabs()
+
+    def _draw_title(self) -> None:
+        narrow = host_of(self).size.width < NARROW
+        self.border_title = titled(self._title, self.palette, narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def show_config(self, job: "Job") -> None:
         self.query_one("#config", TextView).show_lines(config_lines(job))
@@ -174,6 +177,7 @@ class Detail(Vertical, Hosted):
                     view.display = name in self.shown
 
     async def on_resize(self) -> None:
+        self._draw_title()
         self.set_class(self.size.height <= LOW, "-low")
         roomy = self.size.height >= ROOMY
         if roomy != self.has_class("-roomy") or not self._arranged:

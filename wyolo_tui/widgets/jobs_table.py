@@ -25,7 +25,7 @@ DRAWN_MOST = 500  # rows whose picture is kept
 
 
 class JobsTable(Lines):
-    BINDINGS = bindings("moving")
+    BINDINGS = bindings("moving", "marking")
     header_lines = 1
 
     @dataclass
@@ -52,6 +52,7 @@ class JobsTable(Lines):
         self.empty: list[Cell] = []
         self._scene: Scene | None = None
         self._range_from: int | None = None
+        self.trainings = True  # there is one among the jobs
         self._columns: list[Column] = []
         self._drawn: dict[int, tuple[Job, tuple[int, int, bool], Strip]] = {}  # what a row looked like when last drawn
         self._wanted: int | None = None
@@ -81,6 +82,7 @@ class JobsTable(Lines):
         """Everything anew."""
         self._drawn.clear()
         self.jobs = jobs
+        self.trainings = not jobs or any(job.kind == "train" for job in jobs.values())
         self._scene = Scene(self.glyphs, now, gpu_index)
         self.marks &= set(jobs)
         self.order.rebuild(jobs)
@@ -92,6 +94,7 @@ class JobsTable(Lines):
     ) -> None:
         """Only the rows that changed and are in view are drawn again."""
         self.jobs = jobs
+        self.trainings = self.trainings or any(id in jobs and jobs[id].kind == "train" for id in changed)
         self._scene = Scene(self.glyphs, now, gpu_index)
         self.marks.difference_update(id for id in changed if id not in jobs)
         if self.order.update(jobs, changed):
@@ -114,9 +117,14 @@ class JobsTable(Lines):
         self.post_message(self.Chosen(job_id))
         return True
 
-    def relayout(self) -> None:
+    def fitting(self, chosen: Collection[str]) -> list[Column]:
+        """Those of these columns that would be shown."""
         digits = len(str(max(self.jobs, default=0)))
-        columns = layout(self.scrollable_content_region.width - MARGIN - 1, self.chosen, digits, self.beside)
+        width = self.scrollable_content_region.width - MARGIN - 1
+        return layout(width, chosen, digits, beside=self.beside, trainings=self.trainings)
+
+    def relayout(self) -> None:
+        columns = self.fitting(self.chosen)
         if columns != self._columns:
             self._columns = columns
             self._drawn.clear()
