@@ -18,7 +18,7 @@ from typing import Any
 from broker.protocol.job import Checkpoint
 from broker.protocol.states import EndReason
 from broker.protocol.training import BEST_NAME, CHECKPOINTS_NAME
-from trainer import durable
+from trainer import durable, earlier
 from trainer.emit import now
 from trainer.failures import TrainingError
 
@@ -35,6 +35,7 @@ class Keeper:
         self._pending: list[Future[None]] = []
         self._broken = False
         self.newest: Checkpoint | None = None
+        self.superseded: Sequence[Path] = ()  # of no use any more once there is a checkpoint of ours
 
     def keep(self, source: Path, epoch: int, *, best: bool, said: Callable[[Checkpoint], None]) -> None:
         """`source` must not change before `settle` returns. `said` is called once the copy is safe on disk."""
@@ -75,6 +76,8 @@ class Keeper:
         said(self.newest)
         for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
             old.unlink(missing_ok=True)
+        earlier.remove(self.superseded)
+        self.superseded = ()
 
 
 @dataclass(frozen=True, slots=True)

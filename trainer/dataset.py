@@ -7,6 +7,7 @@ absolute paths.
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ KNOWN = ("names", "nc", "kpt_shape", "flip_idx", "channels")
 IMAGES = frozenset(
     {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".pfm", ".heic", ".avif"}
 )
+_HASH = 32  # hexadecimal digits, of a cache's name
 _REMEDY = "correct train.data and rerun"
 
 
@@ -75,7 +77,7 @@ def keep_caches_in(folder: Path) -> None:
     read, write = module.load_dataset_cache_file, module.save_dataset_cache_file
 
     def place(path: Path) -> Path:
-        return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.cache"
+        return folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:_HASH]}.cache"
 
     def load(path: Path) -> Any:
         return read(place(path))
@@ -84,10 +86,30 @@ def keep_caches_in(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         partial = place(path).with_suffix(f".{os.getpid()}")
         write(prefix, partial, *more)
-        if partial.exists():
+        with suppress(FileNotFoundError):  # it could not be written, and Ultralytics has said so
             partial.replace(place(path))
 
+    drop_partial_caches(folder)
     module.load_dataset_cache_file, module.save_dataset_cache_file = load, save
+
+
+def drop_partial_caches(folder: Path) -> None:
+    """Those whose trainer died over them."""
+    for path in folder.glob(f"{'[0-9a-f]' * _HASH}.*"):
+        pid = path.suffix[1:]
+        if pid.isdecimal() and not _lives(int(pid)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _folder(named: str, datasets: Path, *, offline: bool) -> Dataset:

@@ -19,7 +19,7 @@ from broker.protocol.training import (
     TrainConfig,
     TrainerResult,
 )
-from trainer import checkpoint, dataset, durable, environment, limits, model, overrides, weights
+from trainer import checkpoint, dataset, durable, earlier, environment, limits, model, overrides, weights
 from trainer.autobatch import GpuMemory
 from trainer.callbacks import Watch, finite, started, supervised
 from trainer.checkpoint import Keeper, Resumable
@@ -116,6 +116,7 @@ class _Attempt:
     def train(self) -> None:
         """Raises Stopped, TrainingError, and whatever Ultralytics does."""
         config, places = self._config, environment.folders(self._config.weights_dir)
+        earlier.remove(earlier.half_written(self._directory, config.fence))
         args = _with_custom(config.args)
         named = {} if config.resume else self._find(args, [places.weights, Path.cwd()])
         missing = {found.missing: Path(found.path) for found in named.values() if found.missing is not None}
@@ -185,6 +186,7 @@ class _Attempt:
         ahead = checkpoint.ahead(resumed, self._config.epochs)
         self._watch.seconds_before = checkpoint.carry(resumed, self._run)
         self._watch.epoch = done
+        self._keeper.superseded = earlier.superseded(self._directory, self._config.fence, Path(path))
         trainer = self._trainer(trained, {**overrides.of_the_machine(args), "data": data.path, "resume": path})
         trainer.args.epochs = trainer.epochs = ahead.epochs  # Ultralytics keeps the checkpoint's number on a resume
         for note in ahead.notes():

@@ -143,8 +143,8 @@ class LocalAttempt:
                 self._exit = self._how()
         return self._exit
 
-    async def fetch(self, name: str) -> bytes:
-        return await asyncio.to_thread(read_plain, self._directory / name)
+    async def fetch(self, name: str, last: int | None = None) -> bytes:
+        return await asyncio.to_thread(read_plain, self._directory / name, last)
 
     def _shim_ended(self) -> None:
         self.let_go()

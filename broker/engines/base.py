@@ -120,8 +120,9 @@ class Handle(Protocol):
         """Returns once nothing of the attempt runs any more. May be awaited by several."""
         ...
 
-    async def fetch(self, name: str) -> bytes:
-        """A file of the attempt's directory. Raises FileNotFoundError."""
+    async def fetch(self, name: str, last: int | None = None) -> bytes:
+        """A file of the attempt's directory, or so many of its last bytes: more only where it came as a whole. Raises
+        FileNotFoundError."""
         ...
 
 

@@ -129,10 +129,10 @@ class DockerAttempt:
     async def wait(self) -> Exit:
         return await asyncio.shield(self._exit)
 
-    async def fetch(self, name: str) -> bytes:
+    async def fetch(self, name: str, last: int | None = None) -> bytes:
         if self._files is not None and self.exit is None:
             return await self._files.read(self.container, name)
-        return await asyncio.to_thread(read_plain, self._directory / name)
+        return await asyncio.to_thread(read_plain, self._directory / name, last)
 
     async def enter(self, argv: Sequence[str], term: str, tty: bool, hears: bool) -> DockerShell:
         directory = str(self._directory)

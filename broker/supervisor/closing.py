@@ -48,15 +48,16 @@ class Closing:
         if self._job.kind == "train":
             with suppress(FileNotFoundError, ValidationError):
                 result = TrainerResult.model_validate_json(await handle.fetch(RESULT_NAME))
-        await self._hear_the_last(handle.fetch)
+        said = result.events if result is not None and result.fence == self._attempt.fence else 0
+        await self._hear_the_last(handle.fetch, said)
         await self._decide(exit, result, handle=handle)
 
     async def gone(self, why: str) -> None:
         """Its engine is out of reach, and nothing of it runs any more: its directory alone can tell of it."""
         self._lease.revoke()
 
-        async def fetch(name: str) -> bytes:
-            return await asyncio.to_thread(read_plain, self._standing.directory / name)
+        async def fetch(name: str, last: int | None = None) -> bytes:
+            return await asyncio.to_thread(read_plain, self._standing.directory / name, last)
 
         await self._hear_the_last(fetch)
         await self._decide(Exit(None), lost=why)
@@ -88,8 +89,8 @@ class Closing:
 
     # --- one verdict ---
 
-    async def _hear_the_last(self, fetch: Fetch) -> None:
-        await self._hearing.complete(fetch)
+    async def _hear_the_last(self, fetch: Fetch, said: int = 0) -> None:
+        await self._hearing.complete(fetch, said)
         await self._standing.until_there_is_room(self._hearing.flush)
 
     async def _decide(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from broker.engines.base import Handle, RawLine
+from broker.engines.plain import MAX_FETCH
 from broker.errors import LedgerFull
 from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt, Job
@@ -18,7 +19,10 @@ from broker.supervisor.times import TimeIndex
 
 RECORD_S = 1.0  # between two records of what nobody waits for
 _SHOWN_LINES = 200  # newest lines of a batch that are shown live
-Fetch = Callable[[str], Awaitable[bytes]]  # a file of the attempt's directory; raises FileNotFoundError
+_AT_ONCE = 200  # events, before others have their turn
+_END = 1 << 16  # bytes at the end of events.jsonl that are looked at first
+_FURTHER = 8  # times as many after that, as long as they begin too late
+Fetch = Callable[[str, int], Awaitable[bytes]]  # as `Handle.fetch`
 
 
 class Hearing:
@@ -69,14 +73,18 @@ class Hearing:
             with suppress(LedgerFull):  # it is kept, and tried again with the next
                 await self.flush()
 
-    async def complete(self, fetch: Fetch) -> None:
-        """It has ended: take in what the log did not show, and say what nobody can tell any more."""
+    async def complete(self, fetch: Fetch, said: int) -> None:
+        """It has ended: take in what the log did not show, and say what nobody can tell any more. `said`: how many
+        events there were by its own account; 0 where it left none."""
         self._ended = True
-        if self._trains:
+        if not self._trains:
+            return
+        account = self.account
+        if not 0 < said <= account.last_event:
             await self._fill(fetch)
-            if self.account.missing or self.account.malformed:
-                malformed, missing = self.account.malformed, self.account.missing
-                self.account.note(f"{malformed} events could not be read, {missing} are missing")
+        missing = account.missing + max(0, said - account.last_event)
+        if missing or account.malformed:
+            account.note(f"{account.malformed} events could not be read, {missing} are missing")
 
     async def flush(self) -> None:
         """Record what is not in the ledger yet. Raises what `Ledger.record` raises."""
@@ -93,19 +101,30 @@ class Hearing:
     async def _take(self, handle: Handle, event: TrainerEvent) -> None:
         if event.n > self.account.last_event + 1:
             await self._fill(handle.fetch, event.n)
-            self.account.missing += event.n - self.account.last_event - 1
         if (seen := self._add(event)) is not None:
             self._means.bus.publish(seen)
         now = self._means.clock()
         self._means.mirror.progress(self._task_id, live.fields(self._job, self.account, self._attempt, now))
 
     async def _fill(self, fetch: Fetch, before: int | None = None) -> None:
-        """The events that the log does not show, from the file that the trainer keeps of them."""
+        """The events that the log does not show, from the file that the trainer keeps of them: what is missing is
+        mostly at its end, and the rest of it may be long."""
         with suppress(FileNotFoundError):
-            for event in wire.between(await fetch(EVENTS_NAME), self.account.last_event, before):
+            after, size = self.account.last_event, _END
+            text = await fetch(EVENTS_NAME, size)
+            while len(text) == size and (wire.first(text) or 0) > after + 1:
+                if size >= MAX_FETCH:
+                    self.account.note(f"only the last {size >> 10} KiB of {EVENTS_NAME} were read")
+                    break
+                size *= _FURTHER
+                text = await fetch(EVENTS_NAME, size)
+            for number, event in enumerate(wire.between(text, after, before)):
                 self._add(event)
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await asyncio.sleep(0)
 
     def _add(self, event: TrainerEvent) -> Progressed | None:
+        self.account.missing += max(0, event.n - self.account.last_event - 1)
         seen = self.account.hear(event)
         self.progress = seen or self.progress
         return seen

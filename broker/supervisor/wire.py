@@ -49,11 +49,47 @@ def between(events: bytes, after: int, before: int | None = None) -> Iterator[Tr
     """From the text of `events.jsonl`, the events with numbers after < n < before (None: to the end), in order, each
     once. A last line that is being written is left out."""
     newest = after
-    for line in events.split(b"\n"):
-        event = parse(line.lstrip(_RS)) if line else None
-        if event is not None and newest < event.n and (before is None or event.n < before):
+    for event in _from(events, _place(events, after)):
+        if before is not None and event.n >= before:
+            return
+        if newest < event.n:
             newest = event.n
             yield event
+
+
+def first(events: bytes) -> int | None:
+    """The number of the first whole event of such a text, of which a half line may be the beginning."""
+    return next((event.n for event in _from(events, 0)), None)
+
+
+def _from(events: bytes, start: int) -> Iterator[TrainerEvent]:
+    while start < len(events):
+        end = _line_end(events, start)
+        if (event := parse(events[start:end].lstrip(_RS))) is not None:
+            yield event
+        start = end + 1
+
+
+def _place(events: bytes, after: int) -> int:
+    """Where a line begins, before which there is no event with a number > after: they lie in order. The text may be
+    long, and what is wanted of it is mostly its end."""
+    low, high = 0, len(events)
+    while low < high:
+        start = events.rfind(b"\n", low, (low + high) // 2) + 1 or low
+        found, at = None, start
+        while found is None and at < high:
+            end = _line_end(events, at)
+            found, at = parse(events[at:end].lstrip(_RS)), end + 1
+        if found is not None and found.n <= after:
+            low = at
+        else:
+            high = start
+    return low
+
+
+def _line_end(events: bytes, start: int) -> int:
+    end = events.find(b"\n", start)
+    return len(events) if end < 0 else end
 
 
 def shown(data: bytes) -> str:

@@ -231,7 +231,7 @@ class _FakeHandle:
                 return self._process.exit
             await self._process.bell
 
-    async def fetch(self, name: str) -> bytes:
+    async def fetch(self, name: str, last: int | None = None) -> bytes:
         def read() -> bytes:
             if name not in self._process.files:
                 raise FileNotFoundError(name)

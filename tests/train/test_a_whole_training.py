@@ -138,3 +138,16 @@ def test_the_log_is_whole_lines_of_plain_text(whole: Attempt) -> None:
     assert "\x1b" not in whole.log()
     bars = [line for line in whole.log().splitlines() if line.lstrip().startswith("1/3")]
     assert len(bars) == 1, bars
+
+
+@pytest.mark.parametrize(("memory", "cached"), [(12 * 64 * 64 * 3 * 2, False), (12 * 64 * 64 * 3 * 3, True)])
+def test_images_are_cached_only_where_the_memory_limit_has_room_for_all_of_them(
+    attempts: Attempts, data: Path, memory: int, cached: bool
+) -> None:
+    """Twelve of 64 x 64 pixels. Ultralytics asks the whole host, and not the container."""
+    args = {"data": str(data), "imgsz": 64, "cache": "ram"}
+    attempt = attempts.start(args=args, program=("tests.train.with_memory", str(memory)))
+    attempt.until(lambda events: any(isinstance(event, Started) for event in events), "its start")
+    assert ("train.cache is off: 12 images" in attempt.notes()) is not cached
+    assert ("Caching images" in attempt.log()) is cached
+    attempt.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.states import EndReason
-from broker.protocol.training import EXIT_OK, EXIT_STOPPED, Failed, Finished, Started
+from broker.protocol.training import EXIT_OK, EXIT_STOPPED, Failed, Finished, Saved, Started
 from tests.train.attempts import Attempts
 from tests.train.told import MOMENTS, told_at
 from wyolo_tui import shapes
@@ -45,8 +45,13 @@ def test_told_to_stop(attempts: Attempts, data: str, moment: str) -> None:
     assert hashlib.sha256(newest.read_bytes()).hexdigest() == stopped.checkpoints()[0].sha256
     assert not list(newest.parent.glob("*.tmp"))
 
+    half = newest.with_name("epoch-0009.pt.tmp")  # as one leaves that is killed
+    half.touch()
+    before = set(newest.parent.glob("epoch-*.pt"))
     resumed = attempts.run(args=args, resume=stopped.checkpoints())
     assert resumed.process.returncode == EXIT_OK, resumed.log()
     assert resumed.only(Started).first_epoch == kept + 1
     assert stopped.epochs() + resumed.epochs() == list(range(1, EPOCHS + 1))
     assert [int(row["epoch"]) for row in resumed.series()] == list(range(1, EPOCHS + 1))
+    assert not half.exists()
+    assert set(newest.parent.glob("epoch-*.pt")) == ({newest} if resumed.of(Saved) else before)

@@ -1,5 +1,6 @@
 """Each task and family really trains, starts from weights where they are given, and says what it was."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,19 @@ def segmented(attempts: Attempts) -> Attempt:
 
 def _trained(attempts: Attempts, task: Task) -> Attempt:
     data = shapes.make(attempts.folder / task, task, images=6, val=3, size=64)
-    attempt = attempts.run(model=f"yolov8n{SUFFIXES[task]}.yaml", task=task, args={"data": str(data), "imgsz": 64})
+    caches = attempts.folder / "caches"
+    caches.mkdir(exist_ok=True)
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    (caches / f"{'0' * 32}.{killed.pid}").touch()  # half of a cache
+    attempt = attempts.run(
+        model=f"yolov8n{SUFFIXES[task]}.yaml",
+        task=task,
+        args={"data": str(data), "imgsz": 64},
+        cache_dir=str(caches),
+    )
     assert attempt.process.returncode == EXIT_OK, attempt.log()
+    assert {path.suffix for path in caches.iterdir()} == {".cache"}
     return attempt
 
 

@@ -461,6 +461,7 @@ async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, direct
     attempt = await launch(engine, directory, "sh", "-c", "echo data > plain; mkfifo pipe; ln -s /etc/passwd link")
     await attempt.wait()
     assert await attempt.fetch("plain") == b"data\n"
+    assert [await attempt.fetch("plain", last) for last in (2, 5, 6)] == [b"a\n", b"data\n", b"data\n"]
     for name in ("pipe", "link", "missing"):
         with pytest.raises(FileNotFoundError):
             await attempt.fetch(name)

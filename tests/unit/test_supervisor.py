@@ -1,12 +1,14 @@
 """Supervision with a real ledger, Redis and processes; trainers are small programs that speak the trainer's wire."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from broker.engines.base import AttemptRef, Launch
+from broker.engines.plain import read_plain
 from broker.ledger.records import AttemptStart, Change
 from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt
@@ -98,6 +100,64 @@ async def test_events_that_the_log_misses_come_from_the_file(broker: Broker) -> 
         """)
     )
     assert (await broker.ledger.metrics(job.id)).epochs == [1, 2, 3]
+
+
+LONG = """
+    started()
+    silent = {early}
+    epoch(1)
+    for k in range(3000):
+        emit("progress", epoch=2, epochs=3, batch=k, batches=3000)
+    silent = {late}
+    epoch(2)
+    {end}
+"""
+END = 65_536  # bytes
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of events.jsonl, each time that it is read."""
+    sizes: list[int] = []
+
+    def read(path: Path, last: int | None = None) -> bytes:
+        text = read_plain(path, last)
+        sizes.extend([len(text)] if path.name == "events.jsonl" else [])
+        return text
+
+    monkeypatch.setattr("broker.engines.attempt.read_plain", read)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("late", "end", "read"),
+    [(False, "result()", []), (True, "result()", [END]), (False, "sys.exit(3)", [END]), (True, "sys.exit(3)", [END])],
+)
+async def test_at_the_end_of_a_long_training_only_what_was_missed_is_read(
+    broker: Broker, looked_at: list[int], late: bool, end: str, read: list[int]
+) -> None:
+    """To read the events of a day again took a second in which nobody else had a turn."""
+    job = await broker.ended(await broker.train(LONG.format(early=False, late=late, end=end)))
+    assert (await broker.ledger.metrics(job.id)).epochs == [1, 2]
+    assert looked_at == read
+
+
+async def test_what_was_missed_long_ago_is_read_as_well(broker: Broker, looked_at: list[int]) -> None:
+    job = await broker.ended(await broker.train(LONG.format(early=True, late=True, end="result()")))
+    assert (await broker.ledger.metrics(job.id)).epochs == [1, 2]
+    [end, whole] = looked_at
+    assert END == end < whole
+
+
+async def test_events_that_are_too_far_back_are_missing_and_said_to_be(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.supervisor.hearing.MAX_FETCH", END)
+    job = await broker.ended(await broker.train(LONG.format(early=True, late=True, end="result()")))
+    assert (await broker.ledger.metrics(job.id)).epochs == [2]
+    notes = [entry.message for entry in await broker.ledger.audit(job.id) if entry.verb == "note"]
+    assert notes[0] == "only the last 64 KiB of events.jsonl were read"
+    assert re.fullmatch(r"0 events could not be read, 2\d{3} are missing", notes[1])
 
 
 async def test_an_event_read_twice_changes_nothing(broker: Broker) -> None:

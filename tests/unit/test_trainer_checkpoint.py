@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.protocol.job import Checkpoint
+from trainer import earlier
 from trainer.checkpoint import Ahead, Keeper, Resumable, ahead, series
 from trainer.durable import copy
 
@@ -74,6 +75,53 @@ def test_a_copy_that_breaks_off_leaves_the_older_file(tmp_path: Path, source: Pa
         copy(source, target)
     assert target.read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir() if path != source] == ["best.pt"]
+
+
+def attempt(job: Path, fence: int, *names: str) -> list[Path]:
+    folder = job / str(fence) / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return [folder / name for name in names]
+
+
+def there(paths: list[Path]) -> list[bool]:
+    return [path.exists() for path in paths]
+
+
+def test_what_a_killed_attempt_left_half_written_goes_when_the_next_one_starts(tmp_path: Path) -> None:
+    first = attempt(tmp_path, 1, "epoch-0001.pt", "epoch-0002.pt.tmp", "../result.json.tmp", "../mine.tmp")
+    own = attempt(tmp_path, 3, "epoch-0001.pt.tmp")
+    elsewhere = attempt(tmp_path / "x", 1, "epoch-0001.pt.tmp")
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "checkpoints").symlink_to(elsewhere[0].parent)
+    earlier.remove(earlier.half_written(tmp_path / "3", 3))
+    assert there(first) == [True, False, False, True]
+    assert all(there(own + elsewhere))
+
+
+def test_checkpoints_of_older_attempts_go_once_there_is_a_newer_one_beside_that_which_was_resumed(
+    tmp_path: Path, source: Path
+) -> None:
+    first = attempt(tmp_path, 1, "epoch-0001.pt", "epoch-0002.pt", "best.pt")
+    second = attempt(tmp_path, 2, "epoch-0003.pt", "epoch-0004.pt", "best.pt")
+    own = attempt(tmp_path, 3)
+    keeper = Keeper(tmp_path / "3", fence=3)
+    keeper.superseded = earlier.superseded(tmp_path / "3", 3, second[1])
+    keeper.after(lambda: None)
+    keeper.settle()
+    assert all(there(first + second + own))
+    keeper.keep(source, 5, best=False, said=lambda _: None)
+    keeper.settle()
+    assert there(first) == [False, False, True]
+    assert there(second) == [False, True, True]
+    assert (tmp_path / "3" / "checkpoints" / "epoch-0005.pt").exists()
+
+
+def test_nothing_goes_where_a_training_goes_on_from_files_of_another_place(tmp_path: Path) -> None:
+    [kept, moved] = attempt(tmp_path, 1, "epoch-0001.pt"), attempt(tmp_path / "moved", 1, "epoch-0001.pt")
+    assert earlier.superseded(tmp_path / "2", 2, moved[0]) == []
+    assert earlier.superseded(tmp_path / "training-2", 2, kept[0]) == []
 
 
 def test_results_are_cut_at_the_checkpoint_and_keep_their_clock() -> None:

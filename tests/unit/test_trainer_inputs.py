@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,16 @@ def test_paths_are_found_as_ultralytics_finds_them(tmp_path: Path) -> None:
     exported = tmp_path / "export" / "data.yaml"
     exported.write_text("train: ../train\nval: ../valid\nnames: [a]\n", encoding="utf-8")
     assert prepared(str(exported), tmp_path).splits["train"] == (tmp_path / "export" / "train",)
+
+
+def test_a_cache_that_a_killed_trainer_left_half_written_goes(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = [f"{'0' * 32}.cache", f"{'1' * 32}.{ended.pid}", f"{'2' * 32}.{os.getpid()}", f"mine.{ended.pid}"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    dataset.drop_partial_caches(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names[0], *names[2:]])
 
 
 def test_classes_are_folders(tmp_path: Path) -> None:

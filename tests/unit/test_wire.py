@@ -55,6 +55,22 @@ def test_a_gap_is_filled_with_each_missing_event_once() -> None:
     assert [event.n for event in wire.between(b"\n".join(events), after=4)] == [5]
 
 
+@given(st.lists(st.sampled_from([b"event", b"again", b"skip", b"", b"{", b"no event"])), st.integers(0, 30), st.data())
+def test_a_gap_is_filled_wherever_it_is_and_whatever_lies_around_it(
+    kinds: list[bytes], after: int, data: st.DataObject
+) -> None:
+    n, lines = 0, list[bytes]()
+    for kind in kinds:
+        n += {b"event": 1, b"skip": 2}.get(kind, 0)
+        lines.append(NOTE.replace(b'"n": 4', b'"n": %d' % n) if n and kind in {b"event", b"again", b"skip"} else kind)
+    numbers = sorted({event.n for line in lines if (event := wire.parse(line)) is not None})
+    text = b"\n".join(lines)
+    before = data.draw(st.none() | st.integers(after, 40))
+    wanted = [n for n in numbers if after < n and (before is None or n < before)]
+    assert [event.n for event in wire.between(text, after, before)] == wanted
+    assert wire.first(text) == (numbers[0] if numbers else None)
+
+
 @given(st.lists(st.binary(max_size=50).map(lambda data: data.replace(b"\n", b"")), max_size=20), st.data())
 def test_lines_are_the_same_however_they_arrive(lines: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(each + b"\n" for each in lines) + b"rest"
