@@ -12,11 +12,11 @@ from pathlib import Path
 from broker.engines import claim, proc
 from broker.engines.base import Exit, RawLine
 from broker.engines.claim import Claim
-from broker.engines.plain import read_plain
 from broker.engines.proc import Identity
 from broker.engines.shims import MARK as SHIM_MARK
 from broker.engines.shims import Ended
 from broker.engines.tail import Tail
+from broker.plain import read_plain
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.25  # between looks at a log that does not grow
 LEFTOVER_GRACE_S = 2.0  # for processes that outlive the job's own: SIGTERM, this long, SIGKILL

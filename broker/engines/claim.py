@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.engines import proc, shim_process
-from broker.engines.plain import read_plain
 from broker.engines.proc import Identity
+from broker.plain import read_plain
 
 # a line each: the shim's "<pid> <start time> <boot id>", the job's "<pid> <start time>"; or TOMBSTONE
 PID_NAME = shim_process.PID

@@ -1,5 +1,6 @@
 """Reading an attempt's output: every line once wherever reading begins, and within bounds whatever is in it."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_time(tmp_path: 
     of = attempt(tmp_path, b"whole\nhalf\n")
     chunk = logs.read(of, chunk.next_offset)
     assert (texts(chunk), chunk.eof) == (["half"], True)
+
+
+def test_whoever_reads_a_log_never_waits_for_what_a_job_has_put_in_its_place(tmp_path: Path) -> None:
+    of = attempt(tmp_path, b"said\n")
+    os.mkfifo(tmp_path / TIMES_NAME)
+    assert texts(logs.read(of)) == ["said"]
+    (tmp_path / LOG_NAME).unlink()
+    os.mkfifo(tmp_path / LOG_NAME)
+    assert (logs.read(of).lines, logs.read(of, since=NOW).eof) == ([], True)
 
 
 def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:
