@@ -34,9 +34,11 @@ async def find(mark: str, broker_id: str, directory: Path, engine_ref: str) -> F
     told = reference(engine_ref)
     if claimed.shim is not None:
         return _as_claimed(claimed, told, mark, broker_id, directory)
+    if told is None and claim.exit_code(directory, None) is not None:
+        return Found()
     found = await asyncio.to_thread(_by_mark, mark, told, broker_id)
-    known = found is not None or engine_ref or claim.exit_code(directory, told) is not None
-    return (found or Found(job=told)) if known or text is not None else None
+    known = found is not None or engine_ref or text is not None
+    return found or Found(job=told) if known else None
 
 
 def reference(engine_ref: str) -> Identity | None:
@@ -75,14 +77,14 @@ def _as_claimed(claimed: Claim, told: Identity | None, mark: str, broker_id: str
 
 
 def _by_mark(mark: str, told: Identity | None, broker_id: str) -> Found | None:
-    """By what lives of it. Its own process is the child of a shim, and leads a session. Blocking, a few
-    milliseconds."""
+    """By what lives of it. Its own process is the child of a shim and leads a session, and so may be what it has left
+    behind. Blocking, a few milliseconds."""
     alive = [process for pid in proc.pids() if (process := proc.process(pid)) is not None and not process.dead]
     ours = [process for process in alive if process.identity == told or proc.mark(process.pid) == mark]
     for process in sorted(ours, key=lambda process: (process.identity != told, process.start)):
         parent = proc.process(process.parent)
         if parent is not None and process.session == process.pid and _is_shim(parent.identity, broker_id):
-            return Found(parent.identity, process.identity)
+            return Found(parent.identity, told or process.identity)
     return Found(job=told) if ours else None
 
 

@@ -47,9 +47,9 @@ async def engine() -> AsyncIterator[LocalEngine]:
     await engine.close()
 
 
-def restarted(memory_kills: Callable[[], int] = proc.out_of_memory_kills) -> LocalEngine:
+def restarted(memory_kills: Callable[[], int] = proc.out_of_memory_kills, grace_s: float = 0.1) -> LocalEngine:
     """That of a broker which has just started."""
-    return LocalEngine("local", BROKER, NoGauges(), leftover_grace_s=0.1, memory_kills=memory_kills)
+    return LocalEngine("local", BROKER, NoGauges(), leftover_grace_s=grace_s, memory_kills=memory_kills)
 
 
 @pytest.fixture
@@ -464,6 +464,19 @@ async def test_how_a_job_ended_is_known_whatever_it_did_to_its_files(
     await until(lambda: not any(map(runs, shims)))
     adopted = await restarted().attach(ref(), directory, "")
     await read(adopted)
+    assert await adopted.wait() == Exit(4)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known-to-the-ledger", "just-started"])
+async def test_what_a_job_left_behind_is_not_taken_for_the_job(directory: Path, known: bool) -> None:
+    """It has ended, and its shim waits for the rest."""
+    engine = restarted(grace_s=1.0)
+    rest = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.1; exit 4"
+    first = await damaged(engine, directory, "rm pid", rest)
+    await engine.close()
+    (directory.parent / "go").touch()
+    await until((directory / "exit").exists)
+    adopted = await restarted().attach(ref(), directory, first.engine_ref if known else "")
     assert await adopted.wait() == Exit(4)
 
 
