@@ -3,6 +3,7 @@
 Blocking: call it in a thread. It reads files that a process may be writing, and trusts nothing that it finds there.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
+from broker.plain import open_plain
 from broker.protocol.api import LogChunk, LogLine
 from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
 from broker.protocol.text import harmless
@@ -53,7 +55,7 @@ def read(
     start, length, end = offset or 0, 0, offset or 0
     lines: list[_Line] = []
     try:
-        with (directory / LOG_NAME).open("rb") as file:
+        with _opened(directory / LOG_NAME) as file:
             length = file.seek(0, 2)
             if before is not None and before < length:
                 length, ended = before, False
@@ -82,6 +84,11 @@ def size(attempt: Attempt) -> int:
         return (Path(attempt.directory) / LOG_NAME).stat().st_size
     except OSError:
         return 0
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Raises FileNotFoundError."""
+    return os.fdopen(open_plain(path, os.O_RDONLY), "rb")
 
 
 # --- lines ---
@@ -174,7 +181,7 @@ def _text(data: bytes) -> str:
 def _entries(path: Path, first: int, last: int) -> list[tuple[int, int]]:
     """(offset, epoch_ms) from the entry that covers offset `first` to the one that covers `last`."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             file.seek(_before(file, 0, first))
             found: list[tuple[int, int]] = []
             for raw in file.read(TIMES_BYTES).splitlines():
@@ -192,7 +199,7 @@ def _offset_at(path: Path, when: datetime) -> int:
     """The offset of the first output that was read at `when` or later; all there is where nothing was."""
     wanted = int(when.timestamp() * 1000)
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             file.seek(_before(file, 1, wanted))
             for raw in file:
                 entry = _entry(raw)

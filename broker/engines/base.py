@@ -35,7 +35,7 @@ class Launch:
     ref: AttemptRef
     argv: Sequence[str]
     env: Mapping[str, str]  # added to the engine's clean base environment
-    cwd: Path | None
+    cwd: Path | None  # None: of the engine's own, in `directory`
     directory: Path  # the attempt's, private; with the files that the broker put there, or made by the engine
     gpus: Sequence[str] = ()  # physical UUIDs; empty: no GPU is visible
     cpus: float = 0.0  # cores; 0: not limited
@@ -109,11 +109,11 @@ class Handle(Protocol):
         ...
 
     async def stop(self) -> None:
-        """SIGTERM. Idempotent; true of a process that is gone."""
+        """SIGTERM. Idempotent; true of a process that is gone. Raises EngineError where it may not be signalled."""
         ...
 
     async def kill(self) -> None:
-        """SIGKILL to everything that belongs to the attempt. Idempotent."""
+        """SIGKILL to everything that belongs to the attempt. Idempotent. Raises EngineError as `stop`."""
         ...
 
     async def wait(self) -> Exit:

@@ -15,9 +15,9 @@ from broker.engines.docker_link import Link
 from broker.engines.docker_log import Spool
 from broker.engines.docker_record import RecordFile, same_data
 from broker.engines.docker_shell import DockerShell
-from broker.engines.plain import read_plain
 from broker.engines.tail import Tail
 from broker.errors import EngineUnreachable
+from broker.plain import read_plain
 from broker.protocol.job import LOG_NAME
 
 SILENT_S = 1.0  # of a log whose container has ended, before it is given up

@@ -17,8 +17,8 @@ from broker.engines.container import BROKER_LABEL
 from broker.engines.docker_archive import Entry, is_whole, length, only_file, packed, room, unpack
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
-from broker.engines.plain import MAX_FETCH
 from broker.errors import EngineUnreachable
+from broker.plain import MAX_FETCH
 from broker.protocol.job import LOG_NAME, TIMES_NAME
 from broker.protocol.training import CHECKPOINTS_NAME, EVENTS_NAME
 

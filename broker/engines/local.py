@@ -1,26 +1,26 @@
 """Jobs as processes of this machine, each in a session of its own under a shim: they survive the broker.
 
-What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) and in /proc, so a new broker finds it.
+What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) and in /proc, so a new broker finds it
+(`adoption.py`).
 """
 
 import asyncio
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from broker.engines import claim, proc
+from broker.engines import adoption, claim, proc
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Inventory, Launch, Remnant
-from broker.engines.claim import Claim
 from broker.engines.environment import base_environment, environment, program
-from broker.engines.shims import Ended, Refused, Shim, ShimGone, Shims
+from broker.engines.memory_kills import MemoryKills
+from broker.engines.shims import LEFTOVER_GRACE_S, Ended, Refused, Shim, ShimGone, Shims
 from broker.errors import AlreadyLaunched, AttemptGone, EngineError
 from broker.protocol.fleet import HostSample
 
 _NO_ROOM = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
-_CLAIMED_S = 1.0  # how long a shim may take between creating the pid file and filling it
 _REFUSED = {
     "directory": "the attempt's directory cannot be made ({error}); nothing was started: make room, and resume it",
     "cwd": "the working directory of {} cannot be entered ({error}); nothing was started",
@@ -41,15 +41,28 @@ class Gauging(Protocol):
 
 
 class LocalEngine:
-    def __init__(self, node: str, broker_id: str, gauges: Gauging, log_keep_mib: int = 512) -> None:
+    def __init__(
+        self,
+        node: str,
+        broker_id: str,
+        gauges: Gauging,
+        log_keep_mib: int = 512,
+        *,
+        leftover_grace_s: float = LEFTOVER_GRACE_S,
+        memory_kills: Callable[[], int] = proc.out_of_memory_kills,
+    ) -> None:
+        """`leftover_grace_s`: between SIGTERM and SIGKILL to what outlives a job's own process. `memory_kills`: since
+        boot."""
         self._node = node
         self._broker_id = broker_id
         self._gauges = gauges
         self._log_keep = log_keep_mib * 1024 * 1024
         self._environment = base_environment(os.environ)
-        self._shims = Shims(broker_id, proc.boot_id())
+        self._grace_s = leftover_grace_s
+        self._shims = Shims(broker_id, proc.boot_id(), leftover_grace_s)
         self._attempts: dict[str, LocalAttempt] = {}  # that have not ended, by their marks
-        self._memory_kills = proc.out_of_memory_kills()
+        self._memory_kills = MemoryKills(memory_kills)
+        self._began_with = self._memory_kills.look()
 
     @property
     def node(self) -> str:
@@ -59,7 +72,7 @@ class LocalEngine:
         alive = await asyncio.to_thread(_alive, self._broker_id)
         self._attempts = {mark: attempt for mark, attempt in self._attempts.items() if attempt.watching}
         self._shims.trim()
-        self._memory_kills = proc.out_of_memory_kills()
+        self._memory_kills.look()
         gauges = self._gauges
         return Inventory(self._node, gauges.cpus, gauges.memory_mib, tuple(gauges.gpu_uuids), alive)
 
@@ -75,7 +88,7 @@ class LocalEngine:
         ref, directory = launch.ref, launch.directory
         if launch.cwd is not None and not launch.cwd.is_dir():
             raise EngineError(f"the working directory {launch.cwd} does not exist; nothing was started")
-        cwd = launch.cwd or directory
+        cwd = launch.cwd or (directory if launch.config is not None else directory / claim.WORK_NAME)
         env = environment(self._environment, launch.env, launch.gpus, _mark(ref))
         argv = [program(launch.argv[0], env["PATH"], cwd), *launch.argv[1:]]
         try:
@@ -85,14 +98,15 @@ class LocalEngine:
                 raise EngineError(f"cannot start {launch.argv[0]}: {error}; nothing was started") from error
             claim.bury(directory)
             raise AttemptGone(f"{self._node} cannot start another process now: {error.strerror}") from error
-        attempt = self._attempt(_mark(ref), directory, None)
+        kills = self._memory_kills.lately()
+        attempt = self._attempt(_mark(ref), directory, None, kills)
 
         def ended(how: Ended) -> None:
             attempt.end(how)
             self._after(shim, how)
 
         try:
-            attempt.started(await shim.run(directory, cwd, argv, env, ended))
+            attempt.started(await shim.run(directory, cwd, argv, env, ended, memory_kills=kills), shim.identity)
         except ShimGone:
             return await self.attach(ref, directory, "")
         except Refused as error:
@@ -107,18 +121,19 @@ class LocalEngine:
         return attempt
 
     async def attach(self, ref: AttemptRef, directory: Path, engine_ref: str) -> LocalAttempt:
-        """Its directory tells more than `engine_ref`. Raises AttemptGone."""
-        if (known := self._attempts.get(_mark(ref))) is not None and known.watching:
+        """Raises AttemptGone."""
+        mark = _mark(ref)
+        if (known := self._attempts.get(mark)) is not None:
             return known
-        text = await self._claim(directory)
-        if text is None and ref not in await asyncio.to_thread(_alive, self._broker_id):
+        found = await adoption.find(mark, self._broker_id, directory, engine_ref)
+        if found is None:
             raise AttemptGone(f"{ref.name} never started on {self._node}, and cannot any more")
-        found = Claim.parse(text or "")  # nothing in it: what is left of it must end
-        attempt = self._attempts[_mark(ref)] = self._attempt(_mark(ref), directory, found.job)
-        if found.shim is None:
+        kills = self._began_with if found.memory_kills is None else found.memory_kills
+        attempt = self._attempts[mark] = self._attempt(mark, directory, found.job, kills)
+        if found.shim is None or found.shim in self._shims:  # one of ours has told how it ended, and has another now
             attempt.end(Ended())
         else:
-            attempt.watch(found.shim, self._broker_id)
+            attempt.watch(found.shim)
         return attempt
 
     async def remnants(self) -> Sequence[Remnant]:
@@ -135,35 +150,23 @@ class LocalEngine:
         self._attempts.clear()
         self._shims.close()
 
-    async def _claim(self, directory: Path) -> str | None:
-        """Its pid file. None when there is none: then ours takes its place, and no shim can start it any more."""
-        path = directory / claim.PID_NAME
-        deadline = asyncio.get_running_loop().time() + _CLAIMED_S
-        while True:
-            try:
-                text = path.read_text()
-            except FileNotFoundError:
-                text = claim.TOMBSTONE if claim.bury(directory) else ""
-            if text == claim.TOMBSTONE:
-                return None
-            if text.count("\n") == 2 or asyncio.get_running_loop().time() > deadline:
-                return text
-            await asyncio.sleep(0.005)
-
-    def _attempt(self, mark: str, directory: Path, job: proc.Identity | None) -> LocalAttempt:
-        return LocalAttempt(mark, directory, job, log_keep=self._log_keep, oom_killed=self._oom_killed)
+    def _attempt(self, mark: str, directory: Path, job: proc.Identity | None, memory_kills: int) -> LocalAttempt:
+        return LocalAttempt(
+            mark,
+            directory,
+            job,
+            log_keep=self._log_keep,
+            grace_s=self._grace_s,
+            out_of_memory=lambda: self._memory_kills.since(memory_kills),
+        )
 
     def _after(self, shim: Shim, how: Ended) -> None:
-        """A shim that could not write the end down goes on trying, and does nothing else."""
-        if how.written:
+        """One that could not write the end down goes on trying, and one that is not alone has still something of its
+        job: neither may have another."""
+        if how.written and how.alone:
             self._shims.give(shim)
         else:
             self._shims.dismiss(shim)
-
-    def _oom_killed(self) -> bool:
-        """True when the kernel has killed for lack of memory since the last look."""
-        before, self._memory_kills = self._memory_kills, proc.out_of_memory_kills()
-        return self._memory_kills > before
 
 
 def _mark(ref: AttemptRef) -> str:

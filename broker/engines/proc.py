@@ -33,6 +33,10 @@ class Process:
     start: int  # clock ticks since boot
 
     @property
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.start)
+
+    @property
     def dead(self) -> bool:
         return self.state in "ZX"
 

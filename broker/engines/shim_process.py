@@ -2,7 +2,8 @@
 
 Run by its path with -I -S and the wire to the broker as file 3, so it imports next to nothing. It runs one job at a
 time, and another when the broker says so; once the broker is gone it ends with its job. What its job leaves behind
-becomes its child (it is a subreaper), so that it knows for certain when nothing is left.
+becomes its child (it is a subreaper), whatever it has made of its session and its environment: so it ends all of that,
+with or without a broker, and knows for certain when nothing is left.
 """
 
 import ctypes
@@ -15,43 +16,54 @@ import time
 
 WIRE = 3
 PID, EXIT, LOG = "pid", "exit", "output.log"  # in the attempt's directory
+WORK = "work"  # there too: where a job runs that names no place of its own, so that it does not tread on these
 LENGTH = 4  # bytes, little endian, before each order
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 TOMBSTONE = b"never\n"
 PR_SET_CHILD_SUBREAPER = 36
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 RETRY_S = 1.0  # while the disk is full
 BRIEF_S = 0.005  # of a job that ends sooner, start and end are told together: the broker wakes once
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.01, 0.25  # between looks at what a job has left behind
 CHILD = (signal.SIGCHLD,)
 # what Python ignores, and what this process does
 DEFAULT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def main(boot: str) -> None:
+def main(boot: str, grace_s: float) -> None:
+    """`grace_s`: for what a job leaves behind, between SIGTERM and SIGKILL."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # they are meant for the job
         signal.signal(signum, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, CHILD)  # waited for
     os.chdir("/")
-    own = f"{os.getpid()} {_start(os.getpid())} {boot}\n".encode()
+    own = f"{os.getpid()} {_stat(os.getpid())[2]} {boot}"
     while (order := _order()) is not None:
-        directory, cwd, argv, env = order
-        told, job = _launch(own, directory, cwd, argv, env)
+        directory, cwd, argv, env, kills = order
+        told, job, start = _launch(f"{own} {kills}\n".encode(), directory, cwd, argv, env)
         if not (job and _ends_within(job, BRIEF_S)):
             _say(told)
             told = ""
         if not job:
             continue
         code = _wait(job)
+        end = f"{code} {job} {start}\n".encode()
+        written = _write(directory, end)
         alone = _alone()
-        written = _write(f"{directory}/{EXIT}", code)
+        if not alone:
+            if told:
+                _say(told)
+                told = ""
+            alone = _end_the_rest(grace_s)
         heard = _say(f"{told}ended {code} {alone:d} {written:d}\n")
         while not (heard or written):
             time.sleep(RETRY_S)
-            written = _write(f"{directory}/{EXIT}", code)
+            written = _write(directory, end)
 
 
-def _order() -> "tuple[str, str, list[str], dict[str, str]] | None":
-    """What to run next. None: the broker is gone, or wants no more."""
+def _order() -> "tuple[str, str, list[str], dict[str, str], int] | None":
+    """What to run next, and how often the kernel has killed for lack of memory. None: the broker is gone, or wants no
+    more."""
     head = _read(LENGTH)
     body = _read(int.from_bytes(head, "little")) if head else b""
     return marshal.loads(body) if body else None
@@ -77,42 +89,51 @@ def _say(line: str) -> bool:
     return True
 
 
-def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[str, str]") -> "tuple[str, int]":
-    """What the broker is to be told, and the job's pid or 0. The attempt is claimed by creating `pid` with O_EXCL."""
+def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[str, str]") -> "tuple[str, int, int]":
+    """What the broker is to be told, the job's pid or 0, and its start. The attempt is claimed by creating `pid` with
+    O_EXCL."""
     step, claim, log = "directory", -1, -1
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        for made in (os.path.dirname(directory), directory):
-            try:
-                os.mkdir(made, 0o700)
-            except FileExistsError:
-                pass
-        new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        log = os.open(f"{directory}/{LOG}", new | os.O_APPEND, 0o600)
-        claim = os.open(f"{directory}/{PID}", new, 0o600)
+        _make(directory)
+        log = os.open(f"{directory}/{LOG}", NEW | os.O_APPEND, 0o600)
+        claim = os.open(f"{directory}/{PID}", NEW, 0o600)
         os.write(claim, own)
+        if cwd == f"{directory}/{WORK}":
+            _make_one(cwd)
         step = "cwd"
         os.chdir(cwd)
         step = "spawn"
         job = _spawn(argv, env, log)
     except FileExistsError:
-        return "taken\n", 0
+        return "taken\n", 0, 0
     except (OSError, ValueError) as error:
         if claim >= 0:
             _bury(claim)
-        return f"refused {step} {getattr(error, 'errno', 0) or 0}\n", 0
+        return f"refused {step} {getattr(error, 'errno', 0) or 0}\n", 0, 0
     else:
-        start = _start(job)
+        start = _stat(job)[2]
         try:
             os.write(claim, f"{job} {start}\n".encode())
         except OSError:
             pass  # the disk is full: the job is known by its environment
-        return f"started {job} {start}\n", job
+        return f"started {job} {start}\n", job, start
     finally:
         for handle in (log, claim):
             if handle >= 0:
                 os.close(handle)
         os.chdir("/")
+
+
+def _make(directory: str) -> None:
+    _make_one(os.path.dirname(directory))
+    _make_one(directory)
+
+
+def _make_one(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
 
 
 def _bury(claim: int) -> None:
@@ -168,8 +189,7 @@ def _wait(job: int) -> int:
 
 
 def _alone() -> bool:
-    """No descendant is left. Those that end later are nobody's to ask about, so the kernel may forget them."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    """No descendant is left."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -178,12 +198,73 @@ def _alone() -> bool:
     return False
 
 
-def _write(path: str, code: int) -> bool:
-    """False when it may succeed later."""
+def _end_the_rest(grace_s: float) -> bool:
+    """SIGTERM to what the job has left behind, and SIGKILL to what does not leave in time. False: what is left runs as
+    another user, who is out of our reach."""
+    deadline = time.monotonic() + grace_s
+    told: set[tuple[int, int]] = set()
+    pause = FIRST_PAUSE_S
+    while not _alone():
+        late = time.monotonic() > deadline
+        reached = False
+        for process in _descendants():
+            if late or process not in told:
+                told.add(process)
+                reached |= _send(*process, signal.SIGKILL if late else signal.SIGTERM)
+        if late and not reached:
+            return _alone()
+        signal.sigtimedwait(CHILD, pause)
+        pause = min(pause * 1.5, LAST_PAUSE_S)
+    return True
+
+
+def _descendants() -> "list[tuple[int, int]]":
+    """Pid and start of each that lives."""
+    found: dict[int, tuple[bytes, int, int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                found[int(name)] = _stat(int(name))
+            except OSError:
+                pass  # it has just ended
+    ours: list[tuple[int, int]] = []
+    more = [os.getpid()]
+    while more:
+        parent = more.pop()
+        children = [pid for pid, (_, its_parent, _) in found.items() if its_parent == parent]
+        more += children
+        ours += [(pid, found[pid][2]) for pid in children if found[pid][0] != b"Z"]
+    return ours
+
+
+def _send(pid: int, start: int, signum: int) -> bool:
+    """To this process and no later one with its pid. False when it may not be signalled."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        handle = os.pidfd_open(pid)
         try:
-            os.write(handle, f"{code}\n".encode())
+            if _stat(pid)[2] == start:
+                signal.pidfd_send_signal(handle, signum)
+        finally:
+            os.close(handle)
+    except PermissionError:
+        return False
+    except OSError:
+        pass  # it has ended
+    return True
+
+
+def _write(directory: str, end: bytes) -> bool:
+    """Whatever the job has put in its place, or in that of the directory's. False when it may succeed later."""
+    path = f"{directory}/{EXIT}"
+    try:
+        try:
+            handle = os.open(path, NEW, 0o600)
+        except OSError:
+            _make(directory)
+            _clear(path)
+            handle = os.open(path, NEW, 0o600)
+        try:
+            os.write(handle, end)
         finally:
             os.close(handle)
     except OSError as error:
@@ -191,15 +272,25 @@ def _write(path: str, code: int) -> bool:
     return True
 
 
-def _start(pid: int) -> int:
-    """Of a child that was not reaped, or of this process: when it began, in clock ticks since boot."""
+def _clear(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        os.rename(path, f"{path}.{os.getpid()}")
+
+
+def _stat(pid: int) -> "tuple[bytes, int, int]":
+    """Its state, its parent, and when it began, in clock ticks since boot."""
     handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     try:
         stat = os.read(handle, 4096)
     finally:
         os.close(handle)
-    return int(stat[stat.rindex(b")") + 2 :].split()[19])
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return fields[0], int(fields[1]), int(fields[19])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))

@@ -21,6 +21,7 @@ from broker.errors import AlreadyLaunched, EngineError
 MARK = "WYOLO_SHIM"  # <broker id>, in the environment of our shims
 _PROGRAM = str(Path(__file__).with_name("shim_process.py"))
 _CHUNK = 4096
+LEFTOVER_GRACE_S = 2.0  # for processes that outlive the job's own: SIGTERM, this long, SIGKILL
 
 
 class Refused(EngineError):
@@ -38,7 +39,8 @@ class ShimGone(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """`code`: None where the shim died first. `alone`: nothing is left of the job. `written`: its file says so too."""
+    """`code`: None where the shim died first. `alone`: nothing is left of the job, for certain. `written`: its file
+    says so too."""
 
     code: int | None = None
     alone: bool = False
@@ -62,13 +64,21 @@ class Shim:
         loop.add_reader(self._pidfd, self._died)
 
     async def run(
-        self, directory: Path, cwd: Path, argv: Sequence[str], env: Mapping[str, str], on_end: Callable[[Ended], None]
+        self,
+        directory: Path,
+        cwd: Path,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        on_end: Callable[[Ended], None],
+        *,
+        memory_kills: int = 0,
     ) -> Identity:
-        """The job's process. Raises AlreadyLaunched, Refused, ShimGone: then `on_end` is never called."""
+        """The job's process. `cwd` is made where it is the attempt's own. Raises AlreadyLaunched, Refused, ShimGone:
+        then `on_end` is never called."""
         loop = asyncio.get_running_loop()
         started = self._started = loop.create_future()
         self._on_end = on_end
-        order = marshal.dumps((str(directory), str(cwd), list(argv), dict(env)))
+        order = marshal.dumps((str(directory), str(cwd), list(argv), dict(env), memory_kills))
         try:
             with suppress(ConnectionError):  # told by its death
                 await loop.sock_sendall(self._wire, len(order).to_bytes(LENGTH, "little") + order)
@@ -150,11 +160,14 @@ class Shim:
 class Shims:
     """Those of one engine: taken for a job, given back after it, started when there is none to spare."""
 
-    def __init__(self, broker_id: str, boot_id: str) -> None:
+    def __init__(self, broker_id: str, boot_id: str, grace_s: float = LEFTOVER_GRACE_S) -> None:
         self._env = {MARK: broker_id}
-        self._boot_id = boot_id
+        self._argv = [sys.executable, "-I", "-S", _PROGRAM, boot_id, str(grace_s)]
         self._idle: list[Shim] = []
         self._all: set[Shim] = set()
+
+    def __contains__(self, shim: Identity) -> bool:
+        return any(each.identity == shim for each in self._all)
 
     def take(self) -> Shim:
         """Raises OSError where there is no room for a process."""
@@ -189,7 +202,7 @@ class Shims:
             null = os.devnull
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", _PROGRAM, self._boot_id],
+                self._argv,
                 self._env,
                 file_actions=(
                     (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),

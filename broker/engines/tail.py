@@ -4,6 +4,7 @@ import ctypes
 import os
 
 from broker.engines.base import MAX_LINE, RawLine
+from broker.plain import open_plain
 
 CHUNK = 65_536  # bytes for each read
 BACKLOG = 4 * 1024 * 1024  # bytes that a reader may be behind before it is moved on
@@ -56,8 +57,8 @@ class Tail:
     is given back: a flood harms nobody."""
 
     def __init__(self, path: str, offset: int, keep: int) -> None:
-        """Raises FileNotFoundError."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """Raises FileNotFoundError, also where it is no plain file, and OSError."""
+        self._fd = open_plain(path, os.O_RDWR)
         self._position = offset
         self._lines = Lines(offset)
         self._keep = keep

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from broker.crashpoint import crash_here
 from broker.engines.base import Exit, Handle
-from broker.engines.plain import read_plain
 from broker.errors import Conflict
 from broker.ledger.records import AttemptUpdate
+from broker.plain import read_plain
 from broker.protocol.states import EndReason, Intent, JobState
 from broker.protocol.training import RESULT_NAME, TrainerResult
 from broker.supervisor.hearing import Fetch, Hearing

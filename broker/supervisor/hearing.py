@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from broker.engines.base import Handle, RawLine
-from broker.engines.plain import MAX_FETCH
 from broker.errors import LedgerFull
+from broker.plain import MAX_FETCH
 from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt, Job
 from broker.protocol.training import EVENTS_NAME, TrainerEvent

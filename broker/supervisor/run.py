@@ -179,12 +179,17 @@ class Run:
             except EngineUnreachable as error:
                 _log.warning("%s is told again to end: %s", self.ref.name, error)
                 await asyncio.sleep(RETRY_S)
+            except EngineError as error:  # asking again would change nothing, but its owner may, and ask again
+                self._stopping = False
+                _log.warning("%s cannot be told to end: %s", self.ref.name, error)
+                await self._guard(self._standing.note(f"{job.intent} failed: {error}"))
+                return
 
     async def _tell(self, handle: Handle, intent: Intent) -> None:
         if intent is not Intent.KILL:
-            await handle.stop()
             with suppress(TimeoutError):
                 async with asyncio.timeout(await self._grace_s(intent)):
+                    await handle.stop()
                     await handle.wait()
                     return
             _log.warning("%s did not leave in time and is killed", self.ref.name)

@@ -64,6 +64,10 @@ class Standing:
         self.state = (await self.advance("run", to=JobState.RUNNING, message=message, attempt=update)).state
         crash_here("after-running")
 
+    async def note(self, message: str) -> None:
+        """For whoever reads the job's events."""
+        await self.advance("note", message=message)
+
     async def lost_sight(self, why: str) -> None:
         if self.state is not JobState.UNKNOWN:
             _log.warning("%s is unknown: %s", self.ref.name, why)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import stat
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from broker.engines.base import AttemptRef, Engine, Handle
 from broker.errors import AttemptGone, EngineError, NotFound
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change
+from broker.plain import open_plain
 from broker.protocol.job import Checkpoint
 from broker.protocol.training import EVENTS_NAME
 from broker.supervisor import wire
@@ -104,12 +104,10 @@ def is_good(checkpoint: Checkpoint, directory: Path) -> bool:
     if ".." in path.parts or not path.is_relative_to(directory):
         return False
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = open_plain(path, os.O_RDONLY)
     except OSError:
         return False
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return False
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK):
             digest.update(chunk)

@@ -4,9 +4,11 @@ Sparse, and only a convenience: a disk that is full loses times, nothing else.
 """
 
 import logging
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from broker.plain import open_plain
 from broker.protocol.job import TIMES_NAME
 
 _STEP = timedelta(seconds=0.5)
@@ -19,6 +21,7 @@ class TimeIndex:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._last: datetime | None = None
+        self._missing = False  # and that was said
 
     def add(self, offset: int, at: datetime) -> None:
         """The line at `offset` was read now, UTC."""
@@ -26,7 +29,16 @@ class TimeIndex:
             return
         self._last = at
         try:
-            with (self._directory / TIMES_NAME).open("a") as file:
-                file.write(f"{offset} {round(at.timestamp() * 1000)}\n")
+            self._write(f"{offset} {round(at.timestamp() * 1000)}\n".encode())
+            self._missing = False
         except OSError as error:
-            _log.warning("%s: lines have no times for now: %s", self._directory, error)
+            if not self._missing:
+                _log.warning("%s: lines have no times for now: %s", self._directory, error)
+            self._missing = True
+
+    def _write(self, entry: bytes) -> None:
+        handle = open_plain(self._directory / TIMES_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            os.write(handle, entry)
+        finally:
+            os.close(handle)

@@ -1,18 +1,20 @@
 """The local engine with real processes: started once, found again, stopped, and nothing left behind."""
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-import broker.engines.attempt
+import broker.engines.memory_kills
 from broker.engines import proc
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
@@ -40,9 +42,14 @@ def ref(fence: int = 1) -> AttemptRef:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine("local", BROKER, NoGauges())
+    engine = restarted()
     yield engine
     await engine.close()
+
+
+def restarted(memory_kills: Callable[[], int] = proc.out_of_memory_kills, grace_s: float = 0.1) -> LocalEngine:
+    """That of a broker which has just started."""
+    return LocalEngine("local", BROKER, NoGauges(), leftover_grace_s=grace_s, memory_kills=memory_kills)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ async def launch(
     cwd: Path | None = None,
     gpus: Sequence[str] = (),
 ) -> LocalAttempt:
-    return await engine.launch(Launch(ref(), argv, env or {}, cwd, directory, gpus))
+    return await engine.launch(Launch(ref(int(directory.name)), argv, env or {}, cwd, directory, gpus))
 
 
 async def python(engine: LocalEngine, directory: Path, code: str) -> LocalAttempt:
@@ -73,6 +80,11 @@ async def python(engine: LocalEngine, directory: Path, code: str) -> LocalAttemp
 
 async def read(attempt: LocalAttempt, offset: int = 0) -> list[RawLine]:
     return [line async for batch in attempt.lines(offset) for line in batch]
+
+
+def work(directory: Path) -> Path:
+    """Where a command runs that names no place of its own."""
+    return directory / "work"
 
 
 def said(directory: Path) -> str:
@@ -96,8 +108,17 @@ async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, dire
 
 
 async def test_an_exit_code_that_cannot_be_written_is_told_all_the_same(engine: LocalEngine, directory: Path) -> None:
-    attempt = await launch(engine, directory, "sh", "-c", "mkdir exit; exit 3")
+    attempt = await launch(engine, directory, "sh", "-c", "mkdir ../exit; exit 3")
     assert await attempt.wait() == Exit(3)
+
+
+@pytest.mark.parametrize("damage", ["mkfifo exit", "mkdir exit", "echo 0 > exit", "rm -rf ../1"])
+async def test_an_exit_code_is_kept_whatever_a_job_has_put_in_its_place(
+    engine: LocalEngine, directory: Path, damage: str
+) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", f"cd ..; {damage}; exit 3")
+    assert await attempt.wait() == Exit(3)
+    assert await (await restarted().attach(ref(), directory, "")).wait() == Exit(3)
 
 
 async def test_a_second_start_of_the_same_attempt_is_refused(engine: LocalEngine, directory: Path) -> None:
@@ -184,7 +205,7 @@ async def test_one_shim_runs_many_jobs(engine: LocalEngine, directory: Path) -> 
     for number, where in enumerate(wheres):
         attempt = await launch(engine, where, "sh", "-c", f"echo $N; pwd; exit {number}", env={"N": f"job {number}"})
         assert await attempt.wait() == Exit(number)
-        assert said(where).splitlines() == [f"job {number}", str(where)]
+        assert said(where).splitlines() == [f"job {number}", str(work(where))]
     assert len({shim_of(where) for where in wheres}) == 1
 
 
@@ -257,8 +278,9 @@ print("ready")
 
 
 async def grandchild(directory: Path) -> int:
-    await until(lambda: (directory / "grandchild").exists() and (directory / "grandchild").read_text().strip())
-    return int((directory / "grandchild").read_text())
+    told = work(directory) / "grandchild"
+    await until(lambda: told.exists() and told.read_text().strip())
+    return int(told.read_text())
 
 
 async def test_kill_reaches_a_grandchild_in_a_session_of_its_own(engine: LocalEngine, directory: Path) -> None:
@@ -269,24 +291,79 @@ async def test_kill_reaches_a_grandchild_in_a_session_of_its_own(engine: LocalEn
     await attempt.wait()
 
 
-async def test_what_a_job_left_behind_ends_before_its_end_is_told(
-    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker.engines.attempt, "LEFTOVER_GRACE_S", 0.1)
+async def test_what_a_job_left_behind_ends_before_its_end_is_told(engine: LocalEngine, directory: Path) -> None:
     attempt = await python(engine, directory, GRANDCHILD)
     pid = await grandchild(directory)
     assert await attempt.wait() == Exit(0)
     assert not runs(pid)
 
 
+@asynccontextmanager
+async def daemon(directory: Path, rest: str, code: str = "sleep 60") -> AsyncGenerator[tuple[str, Callable[[], int]]]:
+    """What a job runs that leaves a process with another session and no environment behind, and the pid of that."""
+    told = directory.parent / "daemon"
+
+    def pid() -> int:
+        return int(told.read_text()) if told.exists() and told.read_text().endswith("\n") else 0
+
+    try:
+        yield f"env -i setsid sh -c 'echo $$ > {told}; {code}' & until [ -s {told} ]; do sleep 0.01; done; {rest}", pid
+    finally:
+        if (left := pid()) and runs(left):
+            os.kill(left, signal.SIGKILL)
+
+
+async def test_a_daemon_that_hides_ends_with_its_job(engine: LocalEngine, directory: Path) -> None:
+    async with daemon(directory, "exit 3") as (code, pid):
+        attempt = await launch(engine, directory, "sh", "-c", code)
+        assert await attempt.wait() == Exit(3)
+        assert not runs(pid())
+
+
+async def test_a_daemon_that_hides_and_does_not_listen_is_killed_with_its_job(
+    engine: LocalEngine, directory: Path
+) -> None:
+    async with daemon(directory, "sleep 60", 'trap "" TERM; while :; do sleep 1; done') as (code, pid):
+        attempt = await launch(engine, directory, "sh", "-c", code)
+        await until(pid)
+        await attempt.kill()
+        assert not runs(pid())
+        assert await attempt.wait() == Exit(128 + signal.SIGKILL)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_a_daemon_that_hides_ends_with_an_adopted_job(engine: LocalEngine, directory: Path, killed: bool) -> None:
+    async with daemon(directory, "until [ -e go ]; do sleep 0.01; done; exit 3") as (code, pid):
+        await launch(engine, directory, "sh", "-c", code)
+        await until(pid)
+        await engine.close()
+        adopted = await restarted().attach(ref(), directory, "")
+        if killed:
+            await adopted.kill()
+            assert not runs(pid())
+        (work(directory) / "go").touch()
+        assert await adopted.wait() == Exit(128 + signal.SIGKILL if killed else 3)
+        assert not runs(pid())
+
+
+async def test_what_a_job_left_behind_is_never_taken_for_another_jobs(engine: LocalEngine, directory: Path) -> None:
+    async with daemon(directory, "exit 0", 'trap "" TERM; while :; do sleep 1; done') as (code, pid):
+        first = await launch(engine, directory, "sh", "-c", code)
+        await until(pid)  # its job ends now, and it has its grace
+        other = directory.with_name("2")
+        second = await launch(engine, other, "env", "-i", "sleep", "60")
+        assert await first.wait() == Exit(0)
+        await first.kill()
+        assert not runs(pid())
+        assert second.watching
+        await second.kill()
+
+
 def shim_of(directory: Path) -> int:
     return int((directory / "pid").read_text().split()[0])
 
 
-async def test_a_shim_killed_alone_leaves_nothing_running(
-    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker.engines.attempt, "LEFTOVER_GRACE_S", 0.1)
+async def test_a_shim_killed_alone_leaves_nothing_running(engine: LocalEngine, directory: Path) -> None:
     attempt = await python(engine, directory, GRANDCHILD + "time.sleep(60)")
     pid = await grandchild(directory)
     os.kill(shim_of(directory), signal.SIGKILL)
@@ -315,7 +392,7 @@ async def test_without_a_broker_a_shim_ends_with_its_job(engine: LocalEngine, di
     await launch(engine, directory, "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done")
     await engine.close()
     assert runs(shim_of(directory))
-    (directory / "go").touch()
+    (work(directory) / "go").touch()
     await until(lambda: not runs(shim_of(directory)))
 
 
@@ -326,14 +403,91 @@ async def test_a_new_broker_finds_a_running_job_and_hears_its_end(engine: LocalE
     await until(lambda: said(directory) == "one\n")
     await engine.close()
 
-    second = LocalEngine("local", BROKER, NoGauges())
+    second = restarted()
     adopted = await second.attach(ref(), directory, first.engine_ref)
     assert adopted.engine_ref == first.engine_ref
     assert (await second.inventory()).alive == (ref(),)
-    (directory / "go").touch()
+    (work(directory) / "go").touch()
     assert [line.data for line in await read(adopted, offset=4)] == [b"two"]
     assert await adopted.wait() == Exit(4)
     await second.close()
+
+
+# What a job does to the files of its own attempt, where it meets them.
+DAMAGES = ["echo $$ > pid", "rm pid; mkfifo pid", "rm output.log; mkfifo output.log", "echo 0 > exit", "mkfifo exit",
+           "rm -rf ../1", "rm -rf *"]  # fmt: skip
+
+
+async def damaged(engine: LocalEngine, directory: Path, damage: str, rest: str) -> LocalAttempt:
+    """One that has hurt its attempt's directory, and goes on when `go` is there, which lies beside it."""
+    go, hurt = directory.parent / "go", directory.parent / "hurt"
+    code = f"cd ..; {damage}; touch {hurt}; until [ -e {go} ]; do sleep 0.01; done; {rest}"
+    attempt = await launch(engine, directory, "sh", "-c", code)
+    await until(hurt.exists)
+    return attempt
+
+
+async def test_a_job_that_empties_its_folder_touches_nothing_of_the_brokers(
+    engine: LocalEngine, directory: Path
+) -> None:
+    attempt = await launch(engine, directory, "sh", "-c", "echo $$ > pid; echo 0 > exit; rm -rf *; echo done; exit 3")
+    assert await attempt.wait() == Exit(3)
+    assert said(directory) == "done\n"
+    assert await (await restarted().attach(ref(), directory, "")).wait() == Exit(3)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known-to-the-ledger", "just-started"])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_running_job_is_found_whatever_it_did_to_its_files(
+    engine: LocalEngine, directory: Path, damage: str, known: bool
+) -> None:
+    first = await damaged(engine, directory, damage, "exit 4")
+    await engine.close()
+    second = restarted()
+    adopted = await second.attach(ref(), directory, first.engine_ref if known else "")
+    assert adopted.watching
+    assert adopted.engine_ref == first.engine_ref
+    (directory.parent / "go").touch()
+    await read(adopted)
+    assert await adopted.wait() == Exit(4)
+    await second.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_how_a_job_ended_is_known_whatever_it_did_to_its_files(
+    engine: LocalEngine, directory: Path, damage: str
+) -> None:
+    await damaged(engine, directory, damage, "exit 4")
+    shims = children()
+    await engine.close()
+    (directory.parent / "go").touch()
+    await until(lambda: not any(map(runs, shims)))
+    adopted = await restarted().attach(ref(), directory, "")
+    await read(adopted)
+    assert await adopted.wait() == Exit(4)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known-to-the-ledger", "just-started"])
+async def test_what_a_job_left_behind_is_not_taken_for_the_job(directory: Path, known: bool) -> None:
+    """It has ended, and its shim waits for the rest."""
+    engine = restarted(grace_s=1.0)
+    rest = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.1; exit 4"
+    first = await damaged(engine, directory, "rm pid", rest)
+    await engine.close()
+    (directory.parent / "go").touch()
+    await until((directory / "exit").exists)
+    adopted = await restarted().attach(ref(), directory, first.engine_ref if known else "")
+    assert await adopted.wait() == Exit(4)
+
+
+async def test_an_attempt_that_was_seen_to_run_is_never_said_not_to_have_started(
+    engine: LocalEngine, directory: Path
+) -> None:
+    first = await damaged(engine, directory, "true", "true")
+    os.kill(shim_of(directory), signal.SIGKILL)
+    await first.wait()
+    shutil.rmtree(directory)
+    assert await (await restarted().attach(ref(), directory, first.engine_ref)).wait() == Exit(None)
 
 
 async def test_a_job_that_ended_while_no_broker_watched_tells_its_exit_code(
@@ -341,7 +495,7 @@ async def test_a_job_that_ended_while_no_broker_watched_tells_its_exit_code(
 ) -> None:
     await launch(engine, directory, "sh", "-c", "echo bye; exit 5")
     await engine.close()
-    await until(lambda: (directory / "exit").exists() and (directory / "exit").read_text() == "5\n")
+    await until(lambda: (directory / "exit").exists() and (directory / "exit").read_text().startswith("5 "))
     adopted = await engine.attach(ref(), directory, "")
     assert [line.data for line in await read(adopted)] == [b"bye"]
     assert await adopted.wait() == Exit(5)
@@ -363,12 +517,12 @@ async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, direc
         born = proc.process(stranger.pid)
         assert born is not None
         told = f"{stranger.pid} {born.start}"
-        (directory / "pid").write_text(f"{told} {proc.boot_id()}\n{told}\n")  # all right but their environment
+        (directory / "pid").write_text(f"{told} {proc.boot_id()} 0\n{told}\n")  # all right but their environment
         attempt = await engine.attach(ref(), directory, "")
         assert await attempt.wait() == Exit(None)
         await attempt.kill()
-        (directory / "pid").write_text(f"{stranger.pid} {born.start - 1} {proc.boot_id()}\n")
-        attempt = await engine.attach(ref(), directory, "")
+        (directory / "pid").write_text(f"{stranger.pid} {born.start - 1} {proc.boot_id()} 0\n")
+        attempt = await restarted().attach(ref(), directory, "")
         await attempt.kill()
         assert await attempt.wait() == Exit(128 + signal.SIGKILL)
         assert stranger.returncode is None
@@ -386,7 +540,7 @@ async def test_after_a_reboot_an_attempt_is_gone_for_certain(engine: LocalEngine
     await attempt.wait()
     (directory / "pid").write_text(said.replace(proc.boot_id(), "00000000-another-boot"))
     (directory / "exit").unlink()
-    adopted = await engine.attach(ref(), directory, "")
+    adopted = await restarted().attach(ref(), directory, "")
     assert await adopted.wait() == Exit(None)
 
 
@@ -460,11 +614,11 @@ async def test_past_its_limit_only_events_of_a_log_are_read(directory: Path) -> 
 async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sh", "-c", "echo data > plain; mkfifo pipe; ln -s /etc/passwd link")
     await attempt.wait()
-    assert await attempt.fetch("plain") == b"data\n"
-    assert [await attempt.fetch("plain", last) for last in (2, 5, 6)] == [b"a\n", b"data\n", b"data\n"]
+    assert await attempt.fetch("work/plain") == b"data\n"
+    assert [await attempt.fetch("work/plain", last) for last in (2, 5, 6)] == [b"a\n", b"data\n", b"data\n"]
     for name in ("pipe", "link", "missing"):
         with pytest.raises(FileNotFoundError):
-            await attempt.fetch(name)
+            await attempt.fetch(f"work/{name}")
 
 
 async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
@@ -483,3 +637,76 @@ async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
         await until(lambda: not runs(shim))
         adopted = await engine.attach(ref(), directory, "")
         assert await adopted.wait() == Exit(4)
+
+
+class Kernel:
+    """Counts its kills for lack of memory."""
+
+    def __init__(self) -> None:
+        self.kills = 3  # since boot: nobody's here
+
+    def lack_memory(self, *jobs: Path) -> None:
+        """At once."""
+        for directory in jobs:
+            self.kills += 1
+            os.kill(int((directory / "pid").read_text().split()[4]), signal.SIGKILL)
+
+
+OOM = Exit(128 + signal.SIGKILL, oom_killed=True)
+
+
+async def test_of_two_jobs_that_are_killed_at_once_for_lack_of_memory_each_is_told_so(directory: Path) -> None:
+    kernel = Kernel()
+    engine = restarted(lambda: kernel.kills)
+    wheres = [directory, directory.with_name("2")]
+    attempts = [await launch(engine, where, "sleep", "60") for where in wheres]
+    kernel.lack_memory(*wheres)
+    await engine.inventory()
+    assert [await attempt.wait() for attempt in attempts] == [OOM, OOM]
+    other = directory.with_name("3")
+    third = await launch(engine, other, "sh", "-c", "kill -9 $$")
+    assert await third.wait() == Exit(128 + signal.SIGKILL)
+    await engine.close()
+
+
+async def test_a_job_that_was_killed_for_lack_of_memory_while_no_broker_watched_is_told_so(directory: Path) -> None:
+    kernel = Kernel()
+    engine = restarted(lambda: kernel.kills)
+    await launch(engine, directory, "sleep", "60")
+    shim = shim_of(directory)
+    await engine.close()
+    kernel.lack_memory(directory)
+    await until(lambda: not runs(shim))
+    adopted = await restarted(lambda: kernel.kills).attach(ref(), directory, "")
+    assert await adopted.wait() == OOM
+
+
+async def test_lack_of_memory_long_ago_is_not_why_a_job_was_killed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel()
+    engine = restarted(lambda: kernel.kills)
+    attempt = await launch(engine, directory, "sleep", "60")
+    kernel.kills += 1
+    monkeypatch.setattr(broker.engines.memory_kills, "LATE_S", 0.0)
+    await engine.inventory()
+    os.kill(int((directory / "pid").read_text().split()[4]), signal.SIGKILL)
+    assert await attempt.wait() == Exit(128 + signal.SIGKILL)
+    await engine.close()
+
+
+async def test_a_job_of_another_user_says_who_can_end_it(
+    engine: LocalEngine, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = await launch(engine, directory, "sleep", "60")
+
+    def refuse(_handle: int, _signum: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "pidfd_send_signal", refuse)
+        for ask in (attempt.stop, attempt.kill):
+            with pytest.raises(EngineError, match=r"runs as another user.*`sudo kill"):
+                await ask()
+    await attempt.stop()  # it was not told before
+    assert await attempt.wait() == Exit(128 + signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Reading an attempt's output: every line once wherever reading begins, and within bounds whatever is in it."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_what_stands_before_a_line_is_read_backwards_without_a_gap(
     assert seen == wanted
     middle = logs.read(of, limit=1).next_offset
     assert texts(logs.read(of, 0, before=middle)) == wanted[:1]
+
+
+def test_whoever_reads_a_log_never_waits_for_what_a_job_has_put_in_its_place(tmp_path: Path) -> None:
+    of = attempt(tmp_path, b"said\n")
+    os.mkfifo(tmp_path / TIMES_NAME)
+    assert texts(logs.read(of)) == ["said"]
+    (tmp_path / LOG_NAME).unlink()
+    os.mkfifo(tmp_path / LOG_NAME)
+    assert (logs.read(of).lines, logs.read(of, since=NOW).eof) == ([], True)
 
 
 def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:

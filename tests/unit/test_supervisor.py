@@ -1,5 +1,7 @@
 """Supervision with a real ledger, Redis and processes; trainers are small programs that speak the trainer's wire."""
 
+import asyncio
+import errno
 import os
 import re
 import signal
@@ -7,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Launch
-from broker.engines.plain import read_plain
 from broker.ledger.records import AttemptStart, Change
+from broker.plain import read_plain
 from broker.protocol.event import Progressed
 from broker.protocol.job import Attempt
 from broker.protocol.states import EndReason, Intent, JobState
@@ -290,7 +293,7 @@ async def test_the_third_death_in_a_row_waits_for_a_person(broker: Broker) -> No
 
 
 async def test_a_shim_killed_alone_interrupts_the_job(broker: Broker) -> None:
-    job_id = await broker.shell("echo ready; [ $(basename $PWD) = 2 ] || sleep 60")
+    job_id = await broker.shell("echo ready; [ .. -ef ../../2 ] || sleep 60")
     await broker.says(job_id, "ready")
     [attempt] = await broker.ledger.attempts(job_id)
     await broker.reached(job_id, JobState.RUNNING)
@@ -374,6 +377,49 @@ async def _alive(broker: Broker, ref: object) -> bool:
     return ref in (await broker.engine.inventory()).alive
 
 
+@pytest.mark.parametrize("damage", ["echo $$ > pid", "echo 0 > exit", "rm -rf *", "rm pid; mkfifo pid",
+                                    "rm output.log; mkfifo output.log"])  # fmt: skip
+async def test_a_job_that_hurts_the_files_of_its_attempt_runs_once(start: Start, tmp_path: Path, damage: str) -> None:
+    broker = await start()
+    ran = tmp_path / "ran"
+    job_id = await broker.shell(
+        f"cd ..; {damage}; echo x >> {ran}; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 4"
+    )
+    await broker.reached(job_id, JobState.RUNNING)
+    await until(ran.exists)
+    broker = await start()
+    assert broker.adopted == 1
+    assert (await broker.ledger.job(job_id)).state is JobState.RUNNING
+    (tmp_path / "go").touch()
+    job = await broker.ended(job_id)
+    assert (job.state, job.reason, job.fence) == (JobState.FAILED, EndReason.EXIT_CODE, 1)
+    assert ran.read_text() == "x\n"
+
+
+async def test_a_job_that_hurt_its_files_and_ended_while_the_broker_was_away_ran_once(
+    start: Start, tmp_path: Path
+) -> None:
+    broker = await start()
+    code = f"cd ..; rm -rf *; echo x >> {tmp_path}/ran; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"
+    job_id = await broker.shell(code)
+    await broker.reached(job_id, JobState.RUNNING)
+    await until((tmp_path / "ran").exists)
+    [attempt] = await broker.ledger.attempts(job_id)
+    await broker.__aexit__(None, None, None)
+    (tmp_path / "go").touch()
+    await until((Path(attempt.directory) / "exit").exists)
+    broker = await start()
+    job = await broker.ended(job_id)
+    assert (job.state, job.fence) == (JobState.COMPLETED, 1)
+    assert (tmp_path / "ran").read_text() == "x\n"
+
+
+async def test_times_that_cannot_be_written_hold_nothing_up(broker: Broker) -> None:
+    job_id = await broker.shell("cd ..; mkfifo output.times; echo said")
+    assert (await broker.ended(job_id)).state is JobState.COMPLETED
+    assert await broker.output(job_id) == "said\n"
+
+
 async def test_redis_may_die_without_disturbing_a_running_job(broker: Broker, redis: RedisServer) -> None:
     job_id = await broker.train("started(); epoch(1); wait_for('go'); epoch(2); epoch(3); result()")
     await until_awaited(lambda: _epoch(broker, job_id, 1))
@@ -389,7 +435,7 @@ async def running(start: Start) -> tuple[int, Path]:
     job_id = await broker.shell("echo ready; while [ ! -e go ]; do sleep 0.01; done; echo done")
     await broker.reached(job_id, JobState.RUNNING)
     [attempt] = await broker.ledger.attempts(job_id)
-    return job_id, Path(attempt.directory) / "go"
+    return job_id, Path(attempt.directory) / "work" / "go"
 
 
 async def test_a_job_out_of_reach_is_unknown_until_it_is_found_again(
@@ -429,6 +475,41 @@ async def test_a_stop_right_after_the_start_is_heard(start: Start, tmp_path: Pat
     job = await broker.ended(job_id)
     assert (job.state, job.reason) == (JobState.STOPPED, EndReason.USER_STOP)
     assert not (tmp_path / "ended").exists()
+
+
+async def test_a_stop_that_never_gets_through_ends_in_a_kill(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_: LocalAttempt) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LocalAttempt, "stop", hang)
+    job_id = await broker.shell("sleep 60")
+    await broker.reached(job_id, JobState.RUNNING)
+    await broker.want(job_id, Intent.STOP, grace_s=0.05)
+    assert (await broker.ended(job_id)).state is JobState.STOPPED
+
+
+async def test_who_stops_a_job_of_another_user_is_told_how_and_may_ask_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: int, _signum: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    job_id = await broker.shell("sleep 60")
+    await broker.reached(job_id, JobState.RUNNING)
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "pidfd_send_signal", refuse)
+        await broker.want(job_id, Intent.STOP)
+        await until_awaited(lambda: _notes(broker, job_id), what="the reason")
+        [note] = await _notes(broker, job_id)
+        assert note.startswith("stop failed: process ")
+        assert "`sudo kill " in note
+    assert (await broker.ledger.job(job_id)).state is JobState.RUNNING
+    await broker.want(job_id, Intent.STOP)
+    assert (await broker.ended(job_id)).state is JobState.STOPPED
+
+
+async def _notes(broker: Broker, job_id: int) -> list[str]:
+    return [entry.message for entry in await broker.ledger.audit(job_id) if entry.verb == "note"]
 
 
 async def test_a_wish_between_the_decision_to_start_and_the_start_is_heard(start: Start) -> None:
