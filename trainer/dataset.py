@@ -45,8 +45,11 @@ class Dataset:
         return sum(_count(path) for path in self.splits.get(split, ()))
 
 
-def prepare(data: object, task: Task, directory: Path, datasets: Path, *, offline: bool) -> Dataset:
-    """Raises TrainingError(bad_data or bad_config)."""
+def prepare(
+    data: object, task: Task, directory: Path, datasets: Path, *, offline: bool, measured: str = "val"
+) -> Dataset:
+    """`measured`: the split that the final validation is on, at the end of hours. Raises TrainingError(bad_data or
+    bad_config)."""
     if not isinstance(data, str) or not data:
         raise TrainingError(EndReason.BAD_CONFIG, f"train.data must name one data set, not {data!r}", _REMEDY)
     if "://" in data:
@@ -61,7 +64,7 @@ def prepare(data: object, task: Task, directory: Path, datasets: Path, *, offlin
     if path.suffix not in {".yaml", ".yml"}:
         raise TrainingError(EndReason.BAD_DATA, f"data set {path}: neither a folder nor a data.yaml", _REMEDY)
     document = _read(path)
-    splits = _splits(document, path, datasets)
+    splits = _splits(document, path, datasets, measured)
     written: dict[str, Any] = {"path": str(splits.root), **{s: [str(p) for p in ps] for s, ps in splits.paths.items()}}
     written |= {key: document[key] for key in KNOWN if document.get(key) is not None}
     clean = directory / FILE_NAME
@@ -163,20 +166,21 @@ class _Splits:
     paths: dict[str, tuple[Path, ...]]
 
 
-def _splits(document: Mapping[str, Any], path: Path, datasets: Path) -> _Splits:
+def _splits(document: Mapping[str, Any], path: Path, datasets: Path, measured: str) -> _Splits:
     """Where the images are, as Ultralytics resolves it."""
     root = _root(document.get("path"), path, datasets)
     paths: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
+        optional = split == "test" and measured != "test"
         value: object = document.get(split) or (document.get("validation") if split == "val" else None)
         if not value:
-            if split == "test":
+            if optional:
                 continue
             raise TrainingError(EndReason.BAD_DATA, f"{path}: '{split}:' is missing", "name its images there and rerun")
         names = cast(list[object], value) if isinstance(value, list) else [value]
         paths[split] = tuple(_under(root, str(name)) for name in names)
         missing = [str(p) for p in paths[split] if not p.exists()]
-        if missing and split != "test":
+        if missing and not optional:
             raise TrainingError(
                 EndReason.BAD_DATA, f"{path}: '{split}:' names {missing[0]}, which does not exist", _REMEDY
             )

@@ -85,6 +85,11 @@ class _Attempt:
             return newest.epoch
         return self._resumed.checkpoint.epoch if self._resumed is not None else 0
 
+    @property
+    def _measured(self) -> str:
+        """The split that the final validation is on."""
+        return str(self._config.val.get("split") or self._config.args.get("split") or "val")
+
     def stopped(self) -> tuple[EndReason, str]:
         """Why it stopped and what that left, once nothing is being written any more."""
         self.settle()
@@ -129,7 +134,10 @@ class _Attempt:
         args |= {key: found.path for key, found in named.items() if key != "model"}
         resumed = self._choose() if config.resume else None
         trained = model.resumed(resumed) if resumed else model.describe(named["model"].path, config, self._emitter.note)
-        data = dataset.prepare(args.get("data"), trained.task, self._directory, places.datasets, offline=config.offline)
+        measured = "val" if config.val.get("data") else self._measured
+        data = dataset.prepare(
+            args.get("data"), trained.task, self._directory, places.datasets, offline=config.offline, measured=measured
+        )
         config = config.model_copy(update={"args": args, "family": trained.family})
         images = data.count("train") + data.count("val") if args.get("cache") else 0
         plan = overrides.plan(config, _machine(config), images)
@@ -148,7 +156,9 @@ class _Attempt:
         if config.val.get("data"):
             folder = self._directory / "val"
             folder.mkdir(exist_ok=True)
-            other = dataset.prepare(config.val["data"], trained.task, folder, datasets, offline=config.offline)
+            other = dataset.prepare(
+                config.val["data"], trained.task, folder, datasets, offline=config.offline, measured=self._measured
+            )
             validation["data"] = other.path
         return validation
 

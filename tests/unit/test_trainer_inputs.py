@@ -103,6 +103,16 @@ def test_what_is_wrong_with_a_data_yaml_is_said(tmp_path: Path, text: str, said:
     assert said in error.what
 
 
+@pytest.mark.parametrize("line", ["", "test: nowhere\n"])
+def test_test_images_need_not_be_there_unless_the_last_validation_is_on_them(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(f"train: .\nval: .\nnames: [a]\n{line}", encoding="utf-8")
+    assert prepared(str(path), tmp_path).count("val") == 0
+    with pytest.raises(TrainingError, match="'test:'") as caught:
+        dataset.prepare(str(path), "detect", tmp_path, tmp_path, offline=True, measured="test")
+    assert caught.value.reason is EndReason.BAD_DATA
+
+
 @pytest.mark.parametrize("data", ["/nowhere/data.yaml", "https://127.0.0.1/x.zip", "coco8.yaml", "unheard-of.yaml"])
 def test_what_is_not_here_is_not_fetched(tmp_path: Path, data: str) -> None:
     assert refused(data, tmp_path).reason is EndReason.BAD_DATA
