@@ -89,9 +89,9 @@ class Control:
         """The job and whether it is new. `digest`: of what was sent with `key`, where that is not the request. Raises
         BadInput (nothing was changed), IdempotencyConflict, LedgerFull; NotFound where the key's job was removed."""
         digest = digest or digest_of([request])
-        if (before := await self.answered(key, digest)) is not None:
-            return await self._ledger.job(before[0]), False
         admitted = await self._admission.read(request, by=by)
+        if admitted.spec is None and (before := await self.answered(key, digest)) is not None:
+            return await self._ledger.job(before[0]), False
         if trial is not None and admitted.spec is not None:
             admitted = replace(admitted, spec=admitted.spec.model_copy(update={"trial_number": trial}))
         job, fresh = await self._ledger.submit_one(_new(admitted, request), by, key, digest)
@@ -101,15 +101,16 @@ class Control:
         return job, fresh
 
     async def answered(self, key: str | None, digest: str) -> list[int] | None:
-        """The jobs that were submitted with that key, however the world has changed since: what is sent again is not
-        checked again. None where it is new. Raises IdempotencyConflict."""
+        """The jobs that were submitted with that key; None where it is new. Raises IdempotencyConflict.
+
+        Asked before anything is refused, for what was right when it was sent first stays so, whatever has moved since.
+        Of what is not refused the ledger asks it as it writes.
+        """
         return None if key is None else await self._ledger.answered(key, digest)
 
     async def submit_many(self, requests: Sequence[SubmitRequest], key: str | None = None, by: str = "") -> list[int]:
         """All or none. Raises as `submit` does; findings name the job by its place, `jobs.3.train.epochs`."""
         digest = "" if key is None else digest_of(requests)
-        if (before := await self.answered(key, digest)) is not None:
-            return before
         admitted = await self._admission.read_all(requests, by=by)
         refused = [
             finding.model_copy(update={"where": f"jobs.{place}.{finding.where}".rstrip(".")})
@@ -119,6 +120,8 @@ class Control:
             if finding.level == "error"
         ]
         if refused:
+            if (before := await self.answered(key, digest)) is not None:
+                return before
             raise BadInput(refused[:50], next(read.code for read in admitted if read.spec is None))
         jobs = [_new(read, request) for read, request in zip(admitted, requests, strict=True)]
         made = await self._ledger.submit(jobs, by, key, digest)
@@ -129,11 +132,11 @@ class Control:
     async def rerun(self, job_id: int, key: str | None = None, by: str = "") -> Job:
         """A new job with the same spec, checked again; it has no task id, for that is the first one's."""
         digest = hashlib.sha256(f"rerun {job_id}".encode()).hexdigest()
-        if (before := await self.answered(key, digest)) is not None:
-            return await self._ledger.job(before[0])
         old = await self._ledger.job(job_id)
         again = SubmitRequest(spec=_spec(old).model_copy(update={"task_id": None, "priority": old.priority}))
         admitted = await self._admission.read(again, by=by)
+        if admitted.spec is None and (before := await self.answered(key, digest)) is not None:
+            return await self._ledger.job(before[0])
         made, _ = await self._ledger.submit_one(replace(_new(admitted, again), parent_id=job_id), by, key, digest)
         self._wake()
         return made

@@ -49,29 +49,40 @@ class Intake:
             await asyncio.sleep(PAUSE_S)
 
     async def _take(self, message: IntakeMessage) -> bool:
-        """Whether it is in the ledger, or among the dead. One that was taken before is not read again: what it names
-        may be gone by now."""
+        """Whether it is in the ledger, or among the dead."""
         key, digest = f"{WHO}:{message.id}", _digest(message.fields)
         try:
-            if await self._control.answered(key, digest) is not None:
-                _log.info("intake: message %s was taken before", message.id)
-                return True
             request, trial = await asyncio.to_thread(read, message.fields)
             job, fresh = await self._control.submit(request, key, WHO, trial, digest)
-        except (BadInput, IdempotencyConflict) as error:
-            _log.warning("intake: message %s is of no use: %s", message.id, error)
-            await self._queue.bury(message, str(error))
-            return True
+        except BadInput as error:
+            return await self._refused(message, key, digest, str(error))
+        except IdempotencyConflict as error:
+            return await self._buried(message, str(error))
         except ValueError as error:  # a value that nobody foresaw: the messages behind it must not wait for a person
             _log.exception("intake: message %s cannot be read", message.id)
-            await self._queue.bury(message, f"it cannot be read: {type(error).__name__}: {error}")
-            return True
-        except NotFound:  # taken and removed while we looked
+            return await self._refused(message, key, digest, f"it cannot be read: {type(error).__name__}: {error}")
+        except NotFound:  # taken before, and removed since
             return True
         except LedgerFull as error:
             _log.warning("intake: message %s waits: %s", message.id, error)
             return False
         _log.info("intake: message %s is job %d%s", message.id, job.id, "" if fresh else " already")
+        return True
+
+    async def _refused(self, message: IntakeMessage, key: str, digest: str, why: str) -> bool:
+        """One that was taken before is done with: what it names may be gone by now."""
+        try:
+            taken = await self._control.answered(key, digest)
+        except IdempotencyConflict as error:
+            return await self._buried(message, str(error))
+        if taken is None:
+            return await self._buried(message, why)
+        _log.info("intake: message %s is job %d already", message.id, taken[0])
+        return True
+
+    async def _buried(self, message: IntakeMessage, why: str) -> bool:
+        _log.warning("intake: message %s is of no use: %s", message.id, why)
+        await self._queue.bury(message, why)
         return True
 
 

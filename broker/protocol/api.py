@@ -1,35 +1,4 @@
-"""Bodies of the HTTP API v1. Errors are RFC 9457 problem+json with a stable `code`.
-
-Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and version without):
-
-    POST   /jobs                     SubmitRequest -> Job            201; 200 when the Idempotency-Key was seen
-    POST   /jobs:batch               BatchRequest -> BatchAnswer     201
-    POST   /jobs:validate            SubmitRequest -> Validation     200 (also when invalid: problems inside)
-    GET    /jobs                     ?filter=&sort=&limit=&cursor= -> JobPage
-    GET    /jobs/{id}                -> Job (with spec)
-    GET    /jobs:find                ?ref= -> Job (with spec)        by number, name or task id, whatever is in it
-    PATCH  /jobs/{id}                SubmitRequest -> Job            edit while held or queued
-    DELETE /jobs/{id}                                                204; ?files=true removes its directory too
-    POST   /jobs/{id}/stop|kill|resume|rerun|hold|release|preempt|resolve|priority|move
-    GET    /jobs/{id}/attempts       -> list[Attempt]
-    GET    /jobs/{id}/logs           ?attempt=&offset=&limit=&tail=&since= -> LogChunk
-    GET    /jobs/{id}/logs/stream    SSE of LogChunk
-    GET    /jobs/{id}/metrics        ?names=&last= -> MetricTable
-    GET    /jobs/{id}/events         ?after=&limit= -> list[AuditEntry]
-    GET    /jobs/{id}/checkpoints    -> list[Checkpoint]
-    GET    /jobs/{id}/files          -> list[FileEntry];  /files/{path} -> the file
-    GET    /jobs/{id}/exec          WebSocket: a terminal in its container (TerminalRequest ... TerminalEnd)
-    GET    /nodes, /nodes/{name}     -> list[Node], Node (with history)
-    GET    /nodes/{name}/events      ?after=&limit= -> list[AuditEntry]; without `after` the newest
-    POST   /nodes/{name}/drain       DrainRequest -> Node            nothing new starts, what runs goes on to its end
-    POST   /nodes/{name}/pause       PauseRequest -> Node            the same for a time, or until resumed
-    POST   /nodes/{name}/resume      -> Node
-    GET    /queue                    -> QueueChanged
-    GET    /events                   ?after=seq, Last-Event-ID -> SSE of FollowerEvent
-    GET    /audit                    ?after=&limit= -> list[AuditEntry]      everything that happened, each once
-    GET    /orphans                  -> Orphans;  DELETE removes them, and answers with those that are gone
-    GET    /health, /version
-"""
+"""Bodies of the HTTP API v1. Errors are RFC 9457 problem+json with a stable `code`; docs/api.md lists the routes."""
 
 from datetime import datetime
 from enum import StrEnum

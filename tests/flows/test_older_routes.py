@@ -44,6 +44,12 @@ async def test_recreate_runs_it_again_or_goes_on(older: httpx.AsyncClient, broke
     assert resumed.json()["job_id"] == job.id
 
 
+async def test_a_task_id_may_look_like_a_path(older: httpx.AsyncClient, broker: Client) -> None:
+    job = await broker.submit("true", hold=True, task_id="lab/7")
+    for path in ("/status/lab/7", "/status/lab%2F7"):
+        assert (await older.get(path)).json()["job_id"] == job.id
+
+
 async def test_what_is_missing_is_said(older: httpx.AsyncClient) -> None:
     assert "no configuration" in (await older.post("/train/", data={"user_code": "ana"})).json()["detail"]
     assert "task_id" in (await older.post("/train/", data={"resume": "true"})).json()["detail"]
