@@ -12,6 +12,7 @@ from trainer.stop import EXIT_AT_ONCE, Stop, Stopped
 PROGRAM = """
 import os, signal, sys
 from trainer import stop
+from tests.waiting import until_sync
 stop.ECHO_S = {echo}
 stopper = stop.Stop()
 stopper.listen()
@@ -97,4 +98,4 @@ def test_a_loader_that_ends_by_itself_meanwhile_does_not_make_a_failure_of_a_tra
     done = subprocess.run([sys.executable, "-c", LEAVE], check=False, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     other = Path("/proc") / done.stdout.strip() / "stat"
-    assert not other.exists() or other.read_text().rpartition(")")[2].split()[0] == "Z"
+    until_sync(lambda: not other.exists() or other.read_text().rpartition(")")[2].split()[0] == "Z", 5, "its end")
