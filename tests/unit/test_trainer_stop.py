@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until_sync
 from trainer.stop import EXIT_AT_ONCE, Stop, Stopped
 
 PROGRAM = """
