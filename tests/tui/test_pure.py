@@ -321,7 +321,9 @@ def test_commands_are_read(text: str, said: tuple[object, ...]) -> None:
     assert (command.name, command.ids, command.words) == said
 
 
-@pytest.mark.parametrize("text", ["stpo 3", "priority urgent 3", "stop now", "resume 3 --epochs many", "submit 'open"])
+@pytest.mark.parametrize(
+    "text", ["stpo 3", "priority urgent 3", "stop now", "resume 3 --epochs many", "submit 'open", "quit now", "job a"]
+)
 def test_wrong_commands_say_what_is_wrong(text: str) -> None:
     with pytest.raises(CommandError):
         parse(text)
