@@ -390,7 +390,7 @@ async def test_a_remedy_names_the_key_and_not_the_command_line(tmp_path: Path) -
 async def test_a_key_that_wants_a_job_says_so_where_there_is_none() -> None:
     async with cockpit(FakeLink(jobs=[])) as tui:
         await tui.shows("There are no jobs yet")
-        for n, key in enumerate(("w", "c", "e", "E", "y", "l", "enter", "s"), start=1):
+        for n, key in enumerate(("w", "c", "e", "E", "y", "l", "enter", "s", "h", ">"), start=1):
             await tui.press(key)
             await tui.until(lambda said=n: tui.toasts.count("no job is selected") == said, key)
 

@@ -73,7 +73,7 @@ class JobKeys:
     def action_hold(self) -> None:
         held = [job for job in self.table.targets if job.state is JobState.HELD]
         others = [job for job in self.table.targets if job.state is not JobState.HELD]
-        if others:
+        if others or not held:
             self._act("hold", others)
         if held and (not others or not any(job.state is JobState.QUEUED for job in others)):
             self._act("release", held)
@@ -85,6 +85,9 @@ class JobKeys:
         self._step_priority(-1)
 
     def _step_priority(self, step: int) -> None:
+        if not self.table.targets:
+            self._chosen_job()
+            return
         able, why_not = split("priority", self.table.targets)
         if why_not:
             self.cockpit.say(why_not, "warning")
