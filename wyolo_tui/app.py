@@ -32,7 +32,7 @@ from wyolo_tui.link import Link
 from wyolo_tui.messages import EventsCame, LinkCame, LinkWent, OlderRead, Said, SnapshotRead
 from wyolo_tui.node_acting import NodeActing
 from wyolo_tui.options import Options
-from wyolo_tui.present import ASCII, UNICODE, Glyphs, plain, why
+from wyolo_tui.present import ASCII, UNICODE, Glyphs, by_key, plain, why
 from wyolo_tui.rush import Rush
 from wyolo_tui.screens.dialog import Dialog
 from wyolo_tui.screens.jobs import JobsScreen
@@ -303,10 +303,10 @@ class WyoloApp(App[None]):
             self.say(text, "error" if failed else "information")
 
     def _toast(self, job: "Job") -> None:
-        text = why(job)[0]
-        words = f"#{job.id} {job.name} {job.state.value}" + (f": {text}" if text else "")
+        text, state = by_key(why(job)[0], self.key), job.state.value
+        said = text if text.startswith(state) else f"{state}: {text}" if text else state
         level = "error" if job.state is JobState.FAILED else "information"
-        self.say(words, level)
+        self.say(f"#{job.id} {job.name} {said}", level)
 
     @on(Said)
     def _said(self, message: Said) -> None:

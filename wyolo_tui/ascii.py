@@ -30,6 +30,9 @@ _TABLE = str.maketrans(
         "✗": "x",
         "×": "x",
         "°": " ",
+        **dict.fromkeys("📁📂", "/ "),  # icons of the palette and the file picker
+        **dict.fromkeys("📄🐍", "  "),
+        "🔎": "> ",
         "\u2800": " ",
         "\u00a0": " ",
     }

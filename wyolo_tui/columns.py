@@ -6,7 +6,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from broker.protocol.states import Priority
-from wyolo_tui.present import Cell, Glyphs, ago, duration, epoch_cell, fitness_cell, plain, state_cell, where, why
+from wyolo_tui.present import (
+    Cell,
+    Glyphs,
+    ago,
+    by_key,
+    duration,
+    epoch_cell,
+    fitness_cell,
+    plain,
+    state_cell,
+    where,
+    why,
+)
 
 if TYPE_CHECKING:
     from broker.protocol.job import Job
@@ -19,6 +31,7 @@ class Scene:
     glyphs: Glyphs
     now: datetime
     gpu_index: Mapping[str, int]  # GPU uuid -> index on its node
+    key: Callable[[str], str] | None = None  # on a screen with keys: what is printed on that of a binding
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,11 @@ def _state(job: "Job", width: int, scene: Scene) -> Cell:
     return state_cell(job, scene.glyphs, word=width > 2)
 
 
+def _why(job: "Job", _: int, scene: Scene) -> Cell:
+    text, role = why(job)
+    return [(by_key(text, scene.key) if scene.key is not None else text, role)]
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("id", "ID", "number", 4, 1, lambda job, _, __: [(str(job.id), "dim")], right=True),
     Column("state", "STATE", "state", 11, 1, _state),
@@ -87,7 +105,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("user", "USER", "who asked for it", 6, 8, lambda job, _, __: [(plain(job.user), "dim")], limit=12, grow=1),
     Column("priority", "PRIO", "priority", 4, 7, _priority, grow=1, limit=8),
-    Column("why", "WHY", "why it waits, or why it ended", 30, 4, lambda job, _, __: [why(job)], grow=8, shrink=9),
+    Column("why", "WHY", "why it waits, or why it ended", 30, 4, _why, grow=8, shrink=9),
     Column(
         "age",
         "AGE",

@@ -107,7 +107,9 @@ def parse(text: str) -> Command:
     entry = BY_NAME[name]
     if entry.words and name != "theme" and (not words or words[0] not in entry.words):
         raise CommandError(f":{name} wants one of {', '.join(entry.words)}")
-    if not entry.words and words and name in (*JOB_VERBS, "diff", "log", "metrics", "why", "edit", "clone"):
+    if not entry.usage and rest.strip():
+        raise CommandError(f":{name} takes no words: {rest.strip()!r} was not expected")
+    if not entry.words and words and name in (*JOB_VERBS, "job", "diff", "log", "metrics", "why", "edit", "clone"):
         raise CommandError(f":{name} wants the numbers of jobs, not {words[0]!r}")
     if name == "resume" and "epochs" in options and not options["epochs"].isdigit():
         raise CommandError(f"--epochs wants a number, not {options['epochs']!r}")

@@ -1,4 +1,4 @@
-"""What every widget asks of the app it is in: its colours, its glyphs, its time zone and its size."""
+"""What every widget asks of the app it is in: its colours, glyphs, time zone, size and keys."""
 
 from datetime import tzinfo
 from typing import Protocol, cast
@@ -18,6 +18,7 @@ class Host(Protocol):
     def zone(self) -> tzinfo | None: ...
     @property
     def size(self) -> Size: ...
+    def key(self, id: str) -> str: ...
 
 
 class Hosted:

@@ -3,7 +3,8 @@
 What others wrote (names, messages, log lines) goes through `plain` here, at the edge, and is never read as markup.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from math import isfinite
@@ -287,6 +288,14 @@ def where(job: "Job", gpu_index: dict[str, int] | None = None) -> str:
     index = gpu_index or {}
     gpus = ",".join(str(index[uuid]) if uuid in index else uuid[-4:] for uuid in job.gpus)
     return f"{job.node}:{gpus}" if gpus else job.node
+
+
+_REMEDY = re.compile(r"`wyolo (resume|resolve)(?: \d+)?`")
+
+
+def by_key(text: str, key: Callable[[str], str]) -> str:
+    """What the broker says for the command line, as it is done on the screen: '`wyolo resume 3` ...' -> 'r ...'."""
+    return _REMEDY.sub(lambda match: key(f"job.{match.group(1)}"), text)
 
 
 def why(job: "Job") -> tuple[str, str]:

@@ -1,20 +1,22 @@
 """What is read about a job, as lines of cells: its headline, configuration, audit trail and log. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from broker.protocol.states import ACTIVE, FINAL, WAITING, JobState, Priority
-from wyolo_tui.present import REASONS, Cell, Glyphs, ago, day_and_clock, duration, number, plain, why
+from wyolo_tui.present import REASONS, Cell, Glyphs, ago, by_key, day_and_clock, duration, number, plain, why
 
 if TYPE_CHECKING:
     from broker.protocol.event import AuditEntry
     from broker.protocol.job import Job
 
 
-def headline(job: "Job", now: datetime) -> list[Cell]:
-    """Three lines over a job's tabs: what it does; when, and how well; why it waits or ended, or where it runs."""
+def headline(job: "Job", now: datetime, key: Callable[[str], str]) -> list[Cell]:
+    """Three lines over a job's tabs: what it does; when, and how well; why it waits or ended, or where it runs. `key`:
+    what is printed on that of a binding."""
     text, role = why(job)
+    text = by_key(text, key)
     last: Cell = [(text, role if role != "dim" else "")] if text else _where(job)
     return [_what(job), [*_when(job, now), *_how_well(job)], last]
 

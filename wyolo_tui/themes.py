@@ -1,6 +1,7 @@
 """The four themes: dark, light, one for colour-blind eyes (Okabe and Ito's colours), and the terminal's own 16 colours.
 
-A role (see present.py) is a meaning; here it gets its colour. Nothing is told by colour alone.
+A role (see present.py) is a meaning; here it gets its colour. Nothing is told by colour alone. Text is 4.5:1 or more
+against whatever it stands on (WCAG 2, AA); lines, bars and the like are not text.
 """
 
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ DARK = Theme(
 LIGHT = Theme(
     name="wyolo-light",
     primary="#0b6e99",
-    secondary="#6a7683",
+    secondary="#606b77",
     accent="#0b6e99",
     warning="#9a6700",
     error="#c4313f",
@@ -136,9 +137,9 @@ THEMES = (DARK, LIGHT, COLOUR_BLIND, ANSI)
 _DARK_ROLES: Roles = {
     "": "#d5dce4",
     "strong": "bold #f2f6fa",
-    "dim": "#7d8b99",
-    "faint": "#46525f",
-    "head": "bold #7d8b99",
+    "dim": "#8a96a3",
+    "faint": "#8796a7",
+    "head": "bold #8a96a3",
     "head.on": "bold #4fb8e8",
     "accent": "#4fb8e8",
     "accent.strong": "bold #4fb8e8",
@@ -148,7 +149,7 @@ _DARK_ROLES: Roles = {
     "state.running": "bold #7fd18c",
     "state.starting": "#8bd5ca",
     "state.queued": "#a9b8f5",
-    "state.held": "#8a94a6",
+    "state.held": "#8b95a7",
     "state.unknown": "bold #e5b567",
     "state.completed": "#6aa877",
     "state.failed": "bold #f0717b",
@@ -169,8 +170,8 @@ _DARK_ROLES: Roles = {
     "chip": "bold #0d1117 on #4fb8e8",
     "chip.warn": "bold #0d1117 on #e5b567",
     "tab.on": "bold #f2f6fa",
-    "tab.off": "#7d8b99",
-    "cursor": "on #1d3a4c",
+    "tab.off": "#8a96a3",
+    "cursor": "on #18303f",
     "cursor.away": "on #18242f",
     "marked": "on #2a2615",
     "yaml.key": "#4fb8e8",
@@ -185,51 +186,51 @@ _DARK_ROLES: Roles = {
     "line.5": "#8bd5ca",
     "line.pin": "#5b6878",
     "axis": "#46525f",
-    "tick": "#7d8b99",
+    "tick": "#8a96a3",
 }
 _LIGHT_ROLES: Roles = {
     "": "#1f2933",
     "strong": "bold #0b1b26",
-    "dim": "#66727f",
-    "faint": "#b3bfca",
-    "head": "bold #66727f",
+    "dim": "#606b77",
+    "faint": "#596d7f",
+    "head": "bold #606b77",
     "head.on": "bold #0b6e99",
     "accent": "#0b6e99",
     "accent.strong": "bold #0b6e99",
-    "good": "#1a7f37",
-    "warn": "#9a6700",
+    "good": "#197a35",
+    "warn": "#906000",
     "bad": "#c4313f",
-    "state.running": "bold #1a7f37",
-    "state.starting": "#0f7b76",
+    "state.running": "bold #197a35",
+    "state.starting": "#0f7773",
     "state.queued": "#4a55b5",
-    "state.held": "#66727f",
-    "state.unknown": "bold #9a6700",
-    "state.completed": "#3f7a4e",
+    "state.held": "#606b77",
+    "state.unknown": "bold #906000",
+    "state.completed": "#3d764b",
     "state.failed": "bold #c4313f",
     "state.stopped": "#7c6545",
     "bar.on": "#0b6e99 on #dbe4ec",
     "bar.done": "#5f9e6c on #dbe4ec",
     "bar.off": "#8b9aa9 on #dbe4ec",
     "bar.bad": "#d9838b on #dbe4ec",
-    "spark": "#0f7b76",
+    "spark": "#0f7773",
     "history": "#8fbfbc",
     "gauge.low": "#2da44e on #e3eaf0",
     "gauge.mid": "#bf8700 on #e3eaf0",
     "gauge.high": "#cf3a47 on #e3eaf0",
     "track": "on #e3eaf0",
-    "mark": "bold #9a6700",
+    "mark": "bold #906000",
     "match": "bold #0b1b26 on #ffd866",
     "key": "bold #0b6e99",
     "chip": "bold #ffffff on #0b6e99",
     "chip.warn": "bold #ffffff on #9a6700",
     "tab.on": "bold #0b1b26",
-    "tab.off": "#66727f",
-    "cursor": "on #cfe8f3",
+    "tab.off": "#606b77",
+    "cursor": "on #dceff7",
     "cursor.away": "on #e6eef4",
     "marked": "on #fbf1d3",
     "yaml.key": "#0b6e99",
-    "yaml.number": "#9a6700",
-    "yaml.text": "#1a7f37",
+    "yaml.number": "#906000",
+    "yaml.text": "#197a35",
     "yaml.word": "#7b3fb5",
     "line.0": "#0b6e99",
     "line.1": "#b35900",
@@ -239,12 +240,12 @@ _LIGHT_ROLES: Roles = {
     "line.5": "#0f7b76",
     "line.pin": "#a5b1bd",
     "axis": "#b3bfca",
-    "tick": "#66727f",
+    "tick": "#606b77",
 }
 _COLOUR_BLIND_ROLES: Roles = {
     **_DARK_ROLES,
     "": "#e6e9ec",
-    "dim": "#8c96a0",
+    "dim": "#8e98a2",
     "accent": "#56b4e9",
     "accent.strong": "bold #56b4e9",
     "good": "#56b4e9",
@@ -253,9 +254,9 @@ _COLOUR_BLIND_ROLES: Roles = {
     "state.running": "bold #56b4e9",
     "state.starting": "#9ad0f0",
     "state.queued": "#e6e9ec",
-    "state.held": "#8c96a0",
+    "state.held": "#8e98a2",
     "state.unknown": "bold #f0e442",
-    "state.completed": "#3f86b5",
+    "state.completed": "#609ec7",
     "state.failed": "bold #ff8c3a",
     "state.stopped": "#d39ac0",
     "bar.on": "#56b4e9 on #1a2430",
@@ -269,7 +270,7 @@ _COLOUR_BLIND_ROLES: Roles = {
     "mark": "bold #f0e442",
     "match": "bold #0b0d10 on #f0e442",
     "chip.warn": "bold #0b0d10 on #f0e442",
-    "cursor": "on #1f3f55",
+    "cursor": "on #183245",
     "yaml.number": "#f0e442",
     "yaml.text": "#9ad0f0",
     "yaml.word": "#d39ac0",
@@ -279,6 +280,10 @@ _COLOUR_BLIND_ROLES: Roles = {
     "line.3": "#cc79a7",
     "line.4": "#d55e00",
     "line.5": "#009e73",
+    "faint": "#8b99a9",
+    "head": "bold #8c98a5",
+    "tab.off": "#8c98a5",
+    "tick": "#8c98a5",
 }
 _ANSI_ROLES: Roles = {
     "": "default",
@@ -334,7 +339,7 @@ _ANSI_ROLES: Roles = {
     "axis": "bright_black",
     "tick": "bright_black",
 }
-_ROLES: Mapping[str, Roles] = {
+ROLES: Mapping[str, Roles] = {
     "wyolo-dark": _DARK_ROLES,
     "wyolo-light": _LIGHT_ROLES,
     "wyolo-colour-blind": _COLOUR_BLIND_ROLES,
@@ -347,7 +352,7 @@ class Palette:
 
     def __init__(self, theme: str, dark: bool = True) -> None:
         self.theme = theme
-        roles = _ROLES.get(theme) or (_DARK_ROLES if dark else _LIGHT_ROLES)
+        roles = ROLES.get(theme) or (_DARK_ROLES if dark else _LIGHT_ROLES)
         self._styles = {role: Style.parse(style) for role, style in roles.items()}
         self._names = roles
 

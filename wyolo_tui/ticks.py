@@ -2,7 +2,7 @@
 
 from math import ceil, floor, log10
 
-_NEAR = 1e-9  # of an interval: a tick at the very end of an axis is on it
+_NEAR = 1e-9  # of an axis: a tick at its very end is on it
 
 
 def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
@@ -12,4 +12,5 @@ def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float
     step = next(power * factor for factor in (1, 2, 5, 10) if (high - low) / (power * factor) <= most + _NEAR)
     if whole:
         step = max(1.0, step)
-    return [n * step for n in range(ceil(low / step - _NEAR), floor(high / step + _NEAR) + 1)]
+    near = (high - low) * _NEAR
+    return [n * step for n in range(ceil((low - near) / step), floor((high + near) / step) + 1)]

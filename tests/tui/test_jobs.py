@@ -1,6 +1,7 @@
 """The jobs screen: what it shows, and that each key does what it says to the marked jobs or the cursor's."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -438,6 +439,30 @@ async def test_why_says_for_a_job_without_a_reason_what_is_true_of_its_state() -
             await tui.press("w")
             await tui.shows(words)
             await tui.press("escape")
+
+
+async def test_a_remedy_names_the_key_and_not_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('"job.resume" = "f2"\n')
+    link = FakeLink()
+    message = "stopped; the checkpoint of epoch 37 is kept: `wyolo resume 41` goes on from there"
+    async with cockpit(link, config_dir=tmp_path) as tui:
+        await tui.on(41)
+        told = {"state": JobState.STOPPED, "reason": EndReason.USER_STOP, "ended_at": NOW, "message": message}
+        link.put(JobChanged(seq=101, at=NOW, job=link.held[41].model_copy(update=told), verb="stop"))
+        await tui.shows("stopped; the checkpoint of epoch 37 is kept: f2 goes on from there")
+        said = "#41 fruit-yolov8m-640 stopped; the checkpoint of epoch 37 is kept: f2 goes on from there"
+        await tui.until(lambda: said in tui.toasts)
+        await tui.press("w")
+        await tui.shows("kept: f2 goes on")
+        assert "wyolo resume" not in tui.words
+
+
+async def test_a_key_that_wants_a_job_says_so_where_there_is_none() -> None:
+    async with cockpit(FakeLink(jobs=[])) as tui:
+        await tui.shows("There are no jobs yet")
+        for n, key in enumerate(("w", "c", "e", "E", "y", "l", "enter", "s", "h", ">"), start=1):
+            await tui.press(key)
+            await tui.until(lambda said=n: tui.toasts.count("no job is selected") == said, key)
 
 
 async def test_the_diff_shows_only_what_differs() -> None:

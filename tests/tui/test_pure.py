@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.color import Color as RichColor
+from textual.color import Color
+from textual.theme import Theme
 
 from broker.protocol.api import Finding, MetricTable, Pace
 from broker.protocol.event import (
@@ -36,6 +39,7 @@ from wyolo_tui.present import ASCII, UNICODE, ago, bar, duration, fit, number, s
 from wyolo_tui.prose import audit_line, yaml_cell
 from wyolo_tui.rush import Rush
 from wyolo_tui.series import charts, reduce, smooth, with_epoch
+from wyolo_tui.themes import ROLES, THEMES, Palette
 from wyolo_tui.ticks import ticks
 from wyolo_tui.verbs import done, lost, neighbours, next_priority, queue_of, split, undo_of
 
@@ -204,6 +208,40 @@ def test_what_is_lost_of_a_command_says_nothing_of_epochs() -> None:
     assert "epoch" not in lost("remove", JOBS[49]) and "epoch" in lost("remove", JOBS[47])
 
 
+def luminance(colour: Color) -> float:
+    """Of sRGB, as WCAG 2 has it: https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    parts = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour.normalized]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def contrast(one: Color, other: Color) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+NO_TEXT = ("bar.", "gauge.", "line.", "track", "history", "spark", "axis")
+
+
+@pytest.mark.parametrize("theme", [theme for theme in THEMES if not theme.ansi], ids=lambda theme: theme.name)
+def test_text_can_be_read_on_whatever_it_stands_in_each_theme(theme: Theme) -> None:
+    def colour(found: RichColor | None) -> Color | None:
+        return None if found is None else Color.parse(found.name)
+
+    palette = Palette(theme.name)
+    unders = [Color.parse(text) for text in (theme.background, theme.surface) if text]
+    unders += [found for row in ("cursor", "cursor.away", "marked") if (found := colour(palette[row].bgcolor))]
+    assert len(unders) == 5
+    faint: list[str] = []
+    for role in ROLES[theme.name]:
+        text, own = colour(palette[role].color), colour(palette[role].bgcolor)
+        if text is not None and not role.startswith(NO_TEXT):
+            least = min(contrast(text, under) for under in ([own] if own else unders))
+            faint += [f"{role} {least:.2f}"] if least < 4.5 else []
+    assert not faint
+    for text in (theme.secondary, theme.foreground):
+        assert text is not None and min(contrast(Color.parse(text), under) for under in unders[:2]) >= 4.5
+
+
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6), most=st.integers(2, 12), whole=st.booleans())
 @settings(deadline=None)
 def test_the_numbers_of_an_axis_are_evenly_spaced_on_it_and_few(
@@ -258,6 +296,7 @@ def test_a_sparkline_shows_the_newest_and_survives_what_is_no_number() -> None:
 
 def test_ascii_keeps_the_width() -> None:
     assert ascii_only("╭─ ▶ running … ⣿ 日本 é") == "+- * running ~ # ???? e"
+    assert ascii_only("🔎 search 📁 fruit 📄 a.yaml 🍎") == ">  search /  fruit    a.yaml ??"
 
 
 def test_yaml_parts_put_together_are_the_line() -> None:
@@ -323,7 +362,9 @@ def test_commands_are_read(text: str, said: tuple[object, ...]) -> None:
     assert (command.name, command.ids, command.words) == said
 
 
-@pytest.mark.parametrize("text", ["stpo 3", "priority urgent 3", "stop now", "resume 3 --epochs many", "submit 'open"])
+@pytest.mark.parametrize(
+    "text", ["stpo 3", "priority urgent 3", "stop now", "resume 3 --epochs many", "submit 'open", "quit now", "job a"]
+)
 def test_wrong_commands_say_what_is_wrong(text: str) -> None:
     with pytest.raises(CommandError):
         parse(text)

@@ -13,7 +13,6 @@ from trainer.stop import EXIT_AT_ONCE, Stop, Stopped
 PROGRAM = """
 import os, signal, sys
 from trainer import stop
-from tests.waiting import until_sync
 stop.ECHO_S = {echo}
 stopper = stop.Stop()
 stopper.listen()

@@ -1,5 +1,6 @@
 """What happened, newest first: the audit trail of this sitting: each change of a job or a node."""
 
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 
 from textual import events
@@ -11,7 +12,7 @@ from broker.protocol.event import JobChanged, JobRemoved, NodeChanged
 from broker.protocol.fleet import NodeState
 from broker.protocol.states import JobState
 from wyolo_tui.keymap import bindings
-from wyolo_tui.present import Cell, day_and_clock, plain, why
+from wyolo_tui.present import Cell, by_key, day_and_clock, plain, why
 from wyolo_tui.screens.page import Page
 from wyolo_tui.widgets.bars import titled
 from wyolo_tui.widgets.lines import Lines
@@ -86,7 +87,9 @@ class EventsScreen(Page):
 
     def _fill(self) -> None:
         app = self.cockpit
-        self._list.rows = [line(event, app.now, app.options.zone, app.glyphs.states) for event in app.trail.events]
+        self._list.rows = [
+            line(event, app.now, app.options.zone, app.glyphs.states, app.key) for event in app.trail.events
+        ]
         self._list.count = len(self._list.rows)
         self._list.refresh()
 
@@ -98,7 +101,11 @@ class EventsScreen(Page):
 
 
 def line(
-    event: JobChanged | JobRemoved | NodeChanged, now: datetime, zone: tzinfo | None, states: dict[JobState, str]
+    event: JobChanged | JobRemoved | NodeChanged,
+    now: datetime,
+    zone: tzinfo | None,
+    states: dict[JobState, str],
+    key: Callable[[str], str],
 ) -> Cell:
     at: Cell = [(f"{day_and_clock(event.at, now, zone):<13}", "faint")]
     match event:
@@ -110,7 +117,7 @@ def line(
                 (f"{plain(event.verb):<10}", "accent"),
                 (f"{states[job.state]} {job.state.value:<10} ", f"state.{job.state.value}"),
                 (f"{plain(job.name)}  ", "strong"),
-                (plain(event.note) or text, role),
+                (by_key(plain(event.note) or text, key), role),
             ]
         case JobRemoved():
             return [*at, (f"{event.job_id:>6}  ", "dim"), ("removed", "accent")]

@@ -30,6 +30,13 @@ class JobKeys:
         def open_command(self, text: str) -> None: ...
         def action_columns(self) -> None: ...
 
+    def _chosen_job(self) -> "Job | None":
+        """The job under the cursor; without one that is said."""
+        job = self.table.current
+        if job is None:
+            self.cockpit.say("no job is selected", "warning")
+        return job
+
     # --- control ---
 
     @property
@@ -128,18 +135,22 @@ class JobKeys:
         self.cockpit.push_screen(SubmitDialog(paste=True), self._submitted)
 
     def action_clone(self) -> None:
-        self._from_job(edit=False)
+        if (job := self._chosen_job()) is not None:
+            self._from_job(job, edit=False)
 
     def action_edit(self) -> None:
-        job = self.table.current
-        if job is not None and job.state not in WAITING:
+        job = self._chosen_job()
+        if job is None:
+            return
+        if job.state not in WAITING:
             self.cockpit.say(f"#{job.id} has started: {self.cockpit.key('make.clone')} clones it instead", "warning")
             return
-        self._from_job(edit=True)
+        self._from_job(job, edit=True)
 
-    def _from_job(self, edit: bool) -> None:
-        job, link = self.table.current, self.cockpit.link
-        if job is None or link is None:
+    def _from_job(self, job: "Job", edit: bool) -> None:
+        link = self.cockpit.link
+        if link is None:
+            self.cockpit.say("the broker has not answered yet", "warning")
             return
         from wyolo_tui.screens.submit import SubmitDialog
 
@@ -156,7 +167,7 @@ class JobKeys:
     # --- looking ---
 
     def action_why(self) -> None:
-        job = self.table.current
+        job = self._chosen_job()
         if job is None:
             return
         from wyolo_tui.screens.why import WhyDialog
@@ -183,7 +194,7 @@ class JobKeys:
         self.cockpit.say("no MLflow server is connected to this broker")
 
     def action_shell(self) -> None:
-        job = self.table.current
+        job = self._chosen_job()
         if job is None:
             return
         if job.state not in ACTIVE:

@@ -275,7 +275,7 @@ class JobsScreen(JobKeys, Filtering):
         self.detail.view.focus()
 
     async def action_detail(self) -> None:
-        if self.table.current is None:
+        if self._chosen_job() is None:
             return
         self._zoomed = not self._zoomed or self.focused is self.table
         self._settle()
@@ -287,7 +287,7 @@ class JobsScreen(JobKeys, Filtering):
         await self.action_detail()
 
     async def action_show_tab(self, tab: str) -> None:
-        if self.table.current is not None:
+        if self._chosen_job() is not None:
             await self.open_tab(tab)
 
     async def _step_tab(self, step: int) -> None:

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from broker.protocol.job import Job
-from wyolo_tui.present import Cell, plain, state_cell, why
+from wyolo_tui.present import Cell, by_key, plain, state_cell, why
 from wyolo_tui.screens.dialog import Dialog
 
 Verdict = Literal["gone", "alive"]
@@ -41,7 +41,7 @@ class ResolveDialog(Dialog[Verdict]):
             lines.append(
                 [(f"{job.id:>6}  ", "dim"), (f"{plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs), *where]
             )
-            lines.append([(" " * 8, ""), (why(job)[0], "dim")])
+            lines.append([(" " * 8, ""), (by_key(why(job)[0], self.cockpit.key), "dim")])
         if len(self._jobs) > SHOWN:
             lines.append([(f"        and {len(self._jobs) - SHOWN} more", "dim")])
         lines += [

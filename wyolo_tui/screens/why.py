@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from broker.protocol.job import Job
 from broker.protocol.states import FINAL, WAITING, JobState
-from wyolo_tui.present import Cell, plain, state_cell, why
+from wyolo_tui.present import Cell, by_key, plain, state_cell, why
 from wyolo_tui.prose import headline
 from wyolo_tui.screens.dialog import Dialog
 
@@ -40,9 +40,9 @@ class WhyDialog(Dialog[None]):
         lines: list[Cell] = [
             [(plain(job.name), "strong"), ("   ", ""), *state_cell(job, self.glyphs)],
             [],
-            [(text or _nothing_said(job), role)],
+            [(by_key(text, self.cockpit.key) or _nothing_said(job), role)],
             [],
-            *headline(job, self.cockpit.now)[:2],
+            *headline(job, self.cockpit.now, self.cockpit.key)[:2],
         ]
         lines += [[(f"- {plain(warning)}", "warn")] for warning in job.warnings]
         if job.state in _CAN:

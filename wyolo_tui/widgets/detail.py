@@ -106,7 +106,7 @@ class Detail(Vertical, Hosted):
         lines: list[Cell] = []
         if job is not None:
             title = [(f" {job.id} ", "chip"), (f" {plain(job.name)}  ", "strong"), *state_cell(job, self.glyphs)]
-            lines = headline(job, now)[: 1 if self.has_class("-low") else 3]
+            lines = headline(job, now, host_of(self).key)[: 1 if self.has_class("-low") else 3]
         if title != self._title:
             self._title = title
             self._draw_title()

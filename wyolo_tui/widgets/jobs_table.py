@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from wyolo_tui.columns import GAP, USUAL, Column, Scene, layout
+from wyolo_tui.host import host_of
 from wyolo_tui.keymap import bindings
 from wyolo_tui.order import SORTS, Order
 from wyolo_tui.present import Cell, aligned
@@ -83,7 +84,7 @@ class JobsTable(Lines):
         self._drawn.clear()
         self.jobs = jobs
         self.trainings = not jobs or any(job.kind == "train" for job in jobs.values())
-        self._scene = Scene(self.glyphs, now, gpu_index)
+        self._scene = Scene(self.glyphs, now, gpu_index, host_of(self).key)
         self.marks &= set(jobs)
         self.order.rebuild(jobs)
         self._settle()
@@ -95,7 +96,7 @@ class JobsTable(Lines):
         """Only the rows that changed and are in view are drawn again."""
         self.jobs = jobs
         self.trainings = self.trainings or any(id in jobs and jobs[id].kind == "train" for id in changed)
-        self._scene = Scene(self.glyphs, now, gpu_index)
+        self._scene = Scene(self.glyphs, now, gpu_index, host_of(self).key)
         self.marks.difference_update(id for id in changed if id not in jobs)
         if self.order.update(jobs, changed):
             self._settle()
