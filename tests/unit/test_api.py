@@ -83,7 +83,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     ("asked", "where", "hint"),
     [
         ("/jobs?fliter=state:failed", "fliter", "did you mean `filter`?"),
-        ("/jobs/7/logs?attempt=1&grep=3", "grep", "known: attempt, offset, limit, tail, since"),
+        ("/jobs/7/logs?attempt=1&grep=3", "grep", "known: attempt, offset, limit, tail, since, before"),
         ("/nodes?after=3", "after", "known: none"),
     ],
 )

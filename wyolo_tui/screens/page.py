@@ -15,7 +15,7 @@ from wyolo_tui.board import Change
 from wyolo_tui.commands import PLACES, Candidate, Command, CommandError, complete, parse
 from wyolo_tui.keymap import KEYS, OPENS_PROMPT, bindings
 from wyolo_tui.present import Cell
-from wyolo_tui.widgets.bars import NARROW, WHILE_TYPING, KeyBar, TopBar
+from wyolo_tui.widgets.bars import NARROW, KeyBar, TopBar
 from wyolo_tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -93,9 +93,6 @@ class Page(Screen[None]):
         self.query_one(TopBar).update(app.board, app.link_state, app.glyphs, app.palette, app.options.zone)
 
     def draw_keys(self) -> None:
-        if self.prompt.display:  # any other key would only be typed
-            self.query_one(KeyBar).update(WHILE_TYPING, self.cockpit.palette, always=())
-            return
         labels = {key.id: key.label for key in KEYS}
         named = [hint.partition("=") for hint in self.hints()]
         hints = [(self.cockpit.key(id), label or labels[id]) for id, _, label in named]

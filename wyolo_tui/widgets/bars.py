@@ -110,7 +110,6 @@ class TopBar(Widget):
 
 
 ALWAYS = (("?", "help"), (":", "command"))
-WHILE_TYPING = (("enter", "do it"), ("tab", "complete"), ("up", "what was typed before"), ("esc", "leave"))
 
 
 class KeyBar(Widget):
@@ -122,17 +121,11 @@ class KeyBar(Widget):
         super().__init__()
         self._text: Text = Text()
 
-    def update(
-        self,
-        hints: Sequence[tuple[str, str]],
-        palette: Palette,
-        note: Cell | None = None,
-        always: Sequence[tuple[str, str]] = ALWAYS,
-    ) -> None:
+    def update(self, hints: Sequence[tuple[str, str]], palette: Palette, note: Cell | None = None) -> None:
         """`hints`: (keys, label), the most important first."""
         width = host_of(self).size.width - 2
         tail: Cell = []
-        for keys, label in always:
+        for keys, label in ALWAYS:
             tail += [("  " if tail else "", ""), (keys, "key"), (f" {label}", "dim")]
         cell: Cell = list(note or [])
         if cell:
