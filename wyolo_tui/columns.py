@@ -152,9 +152,9 @@ def layout(
     ]
 
     def least(column: Column) -> int:
-        """On a narrow screen columns are squeezed; where there is more, the least important leave sooner instead."""
+        """On a narrow screen the columns of trainings are squeezed; else the least important leave sooner instead."""
         squeezed = column.shrink or column.width
-        return squeezed if width < COMFORTABLE else (squeezed + column.width) // 2
+        return squeezed if width < COMFORTABLE and trainings else (squeezed + column.width) // 2
 
     while len(columns) > 1 and sum(least(c) + GAP for c in columns) - GAP > width:
         columns.remove(max(columns, key=lambda c: 6.5 if beside and c.id == "why" else c.importance))

@@ -183,6 +183,7 @@ def test_without_trainings_their_columns_leave_the_room_to_the_others() -> None:
     shown = {column.id: column.width for column in layout(115, USUAL, trainings=False)}
     assert not {"epoch", "fitness", "eta"} & set(shown) and set(shown) >= {"user", "priority", "model"}
     assert shown["why"] >= 25
+    assert {column.id: column.width for column in layout(77, USUAL, trainings=False)}["why"] >= 20
 
 
 def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() -> None:
