@@ -88,9 +88,9 @@ def _why(job: "Job", _: int, scene: Scene) -> Cell:
 COLUMNS: tuple[Column, ...] = (
     Column("id", "ID", "number", 4, 1, lambda job, _, __: [(str(job.id), "dim")], right=True),
     Column("state", "STATE", "state", 11, 1, _state),
-    Column("name", "NAME", "name", 22, 1, _name, grow=3, limit=36, shrink=16),
+    Column("name", "NAME", "name", 22, 1, _name, grow=3, limit=36, shrink=18),
     Column("model", "MODEL", "model or program", 12, 9, _model, grow=1, limit=18),
-    Column("epoch", "EPOCH", "finished epochs", 13, 2, _epoch, grow=1, limit=22),
+    Column("epoch", "EPOCH", "finished epochs", 12, 2, _epoch, grow=1, limit=22),
     Column("fitness", "FITNESS", "fitness so far, and the best", 12, 5, _fitness, grow=1, limit=24),
     Column("eta", "LEFT", "time until it is done", 7, 3, _eta, right=True),
     Column(
@@ -105,7 +105,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("user", "USER", "who asked for it", 6, 8, lambda job, _, __: [(plain(job.user), "dim")], limit=12, grow=1),
     Column("priority", "PRIO", "priority", 4, 7, _priority, grow=1, limit=8),
-    Column("why", "WHY", "why it waits, or why it ended", 30, 4, _why, grow=8, shrink=9),
+    Column("why", "WHY", "why it waits, or why it ended", 28, 4, _why, grow=8, shrink=12),
     Column(
         "age",
         "AGE",
@@ -152,9 +152,9 @@ def layout(
     ]
 
     def least(column: Column) -> int:
-        """On a narrow screen columns are squeezed; where there is more, the least important leave sooner instead."""
+        """On a narrow screen the columns of trainings are squeezed; else the least important leave sooner instead."""
         squeezed = column.shrink or column.width
-        return squeezed if width < COMFORTABLE else (squeezed + column.width) // 2
+        return squeezed if width < COMFORTABLE and trainings else (squeezed + column.width) // 2
 
     while len(columns) > 1 and sum(least(c) + GAP for c in columns) - GAP > width:
         columns.remove(max(columns, key=lambda c: 6.5 if beside and c.id == "why" else c.importance))

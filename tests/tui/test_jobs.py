@@ -400,7 +400,7 @@ async def test_why_says_it_in_full_and_what_can_be_done() -> None:
 async def test_where_only_commands_are_queued_the_reason_has_the_room_of_the_epochs() -> None:
     link = FakeLink([job(n, f"c{n}", JobState.QUEUED, kind="command", waits_for=WAITS) for n in (1, 2)])
     async with cockpit(link) as tui:
-        await tui.shows(WAITS)
+        await tui.until(lambda: any(" c1 " in row and WAITS[:24] in row for row in tui.words.splitlines()))
         assert "EPOCH" not in tui.words and "PRIO" in tui.words and "USER" in tui.words
         await tui.link.submit_named("fruit")
         await tui.shows("EPOCH")

@@ -14,9 +14,7 @@ from textual_plot.plot_widget import Legend
 from wyolo_tui.braille import BLANK, polyline
 from wyolo_tui.present import number
 from wyolo_tui.series import Points
-from wyolo_tui.ticks import ticks
-
-MOST_TICKS = 8
+from wyolo_tui.ticks import roomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
     def _draw_y_axis(self, canvas: Canvas, left: Canvas, picture: Picture) -> None:
         height = canvas.size.height
         canvas.set_pixels([(0, y) for y in range(height - 1)], char="│", style=picture.axis)
-        for tick in ticks(self._y_min, self._y_max, min(MOST_TICKS, max(2, height // 3))):
+        for tick in roomy(self._y_min, self._y_max, lambda tick: self._cell_y(tick, height), 2):
             y = self._cell_y(tick, height)
             canvas.set_pixel(0, y, char="┤", style=picture.axis)
             label = number(10**tick) if picture.log else _short(tick)
@@ -140,14 +138,11 @@ class ChartPlot(PlotWidget, can_focus=False, inherit_bindings=False):
         width, bottom = canvas.size.width, canvas.size.height - 1
         canvas.set_pixels([(x, bottom) for x in range(1, width)], char="─", style=picture.axis)
         canvas.set_pixel(0, bottom, char="└", style=picture.axis)
-        end = 0
-        for tick in ticks(self._x_min, self._x_max, min(MOST_TICKS, max(2, width // 10)), picture.whole):
+        apart = max(5, len(_short(self._x_min)), len(_short(self._x_max))) + 3
+        for tick in roomy(self._x_min, self._x_max, lambda tick: self._cell_x(tick, width), apart, picture.whole):
             label = _short(tick)
             x = self._cell_x(tick, width)
             at = min(max(0, x - len(label) // 2), width - len(label)) + self.margin_left
-            if at < end:
-                continue
-            end = at + len(label) + 1
             canvas.set_pixel(x, bottom, char="┴", style=picture.axis)
             _write(below, at, 0, label, picture.tick)
 
