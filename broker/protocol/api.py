@@ -11,7 +11,7 @@ Routes, all under /api/v1, each with `Authorization: Bearer <key>` (health and v
     DELETE /jobs/{id}                                                204; ?files=true removes its directory too
     POST   /jobs/{id}/stop|kill|resume|rerun|hold|release|preempt|resolve|priority|move
     GET    /jobs/{id}/attempts       -> list[Attempt]
-    GET    /jobs/{id}/logs           ?attempt=&offset=&limit=&tail=&since= -> LogChunk
+    GET    /jobs/{id}/logs           ?attempt=&offset=&limit=&tail=&since=&before= -> LogChunk
     GET    /jobs/{id}/logs/stream    SSE of LogChunk
     GET    /jobs/{id}/metrics        ?names=&last= -> MetricTable
     GET    /jobs/{id}/events         ?after=&limit= -> list[AuditEntry]
