@@ -120,8 +120,12 @@ async def test_progress_has_the_documented_fields(scene: Scene) -> None:
         assert 0 <= float(seen["EPOCH_PROGRESS"]) <= 1
         assert json.loads(seen["metrics"]) == {"loss": 0.5}
         assert 0 < await ask("TTL", "progress:study-7") <= 24 * 3600
-        tail = await ask("XRANGE", "stream:study-7", "-", "+")
-        assert [line for _, [_, line] in tail if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
+
+        async def said() -> bool:
+            tail = await ask("XRANGE", "stream:study-7", "-", "+")
+            return [line for _, [_, line] in tail if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
+
+        await until_awaited(said, LONG_S, "both epochs in its tail")  # written right after its progress
         scene.go(job.id, "go", 3)
         await ended(client, job.id)
         await ended_well(client, scene.diaries, [job.id])
