@@ -153,12 +153,18 @@ class Writer:
             raise RuntimeError("the ledger is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._gathering:
-            self._loop.call_soon(self._loop.call_soon, self._hand_over)
+            self._loop.call_soon(self._hand_over_after, 2)
         self._gathering.append(_Item(work, future, vital, about))
         return future
 
+    def _hand_over_after(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._hand_over_after, turns - 1)
+        else:
+            self._hand_over()
+
     def _hand_over(self) -> None:
-        """Two turns of the loop after the first of them was put: an end and the start that it made room for are
+        """Three turns of the loop after the first of them was put: an end and the start that it made room for are
         written down together."""
         gathered, self._gathering = self._gathering, []
         if gathered:

@@ -210,6 +210,7 @@ class Scheduler:
                     await self._room.wait()
             except TimeoutError:
                 self._order.changed(())
+            await asyncio.sleep(0)  # whoever else has just ended: one round for all of them
             self._room.clear()
             try:
                 await self.round()
