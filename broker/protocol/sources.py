@@ -62,7 +62,9 @@ class Paths:
         path = PurePosixPath(written)
         for prefix in sorted(self.path_map, key=len, reverse=True):
             if path.is_relative_to(prefix):
-                return str(PurePosixPath(self.path_map[prefix]) / path.relative_to(prefix))
+                target = PurePosixPath(self.path_map[prefix])
+                mapped = path.is_relative_to(target)  # a job's own paths are read again when it is edited or run again
+                return str(path if mapped else target / path.relative_to(prefix))
         if path.is_absolute():
             return str(path)
         if self.base_dir is None:

@@ -297,6 +297,14 @@ def test_a_prefix_is_mapped_by_whole_folders_and_the_longest_wins() -> None:
         assert result.spec.work.args["data"] == mapped
 
 
+def test_a_path_that_was_mapped_beneath_its_own_prefix_stays_when_it_is_read_again() -> None:
+    for written in ("/data/a.yaml", "/data/real/a.yaml"):
+        result = read({"model": "yolov8n.pt", "train": {"data": written}}, {"/data": "/data/real"})
+        assert result.spec is not None
+        assert isinstance(result.spec.work, TrainWork)
+        assert result.spec.work.args["data"] == "/data/real/a.yaml"
+
+
 def test_names_that_ultralytics_knows_are_no_paths() -> None:
     work = of(training()).work
     assert isinstance(work, TrainWork)
