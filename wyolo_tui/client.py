@@ -104,7 +104,8 @@ class BrokerClient(Wire):
         query = without_none(names=",".join(names) or None, last=last)
         return await self.get(MetricTable, f"/jobs/{job_id}/metrics", query)
 
-    async def events(self, job_id: int, after: int = 0, limit: int | None = None) -> list[AuditEntry]:
+    async def events(self, job_id: int, after: int | None = None, limit: int | None = None) -> list[AuditEntry]:
+        """Without `after` the newest of them."""
         return await self.get_list(ENTRIES, f"/jobs/{job_id}/events", without_none(after=after, limit=limit))
 
     async def audit(self, after: int = 0, limit: int | None = None) -> list[AuditEntry]:

@@ -105,9 +105,10 @@ async def metrics(
 async def events(
     request: Request,
     ref: str,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int | None, Query(ge=0)] = None,
     limit: Annotated[int, Query(ge=1, le=5000)] = 500,
 ) -> Response:
+    """Without `after` the newest of them."""
     return answer_list(AUDIT, await services(request).ledger.audit(await job_id(request, ref), after, limit))
 
 

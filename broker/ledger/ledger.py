@@ -208,7 +208,8 @@ class Ledger:
         """How long an epoch of this training would take; None where nothing like it has run."""
         return await self._readers.run(pace.of_like, spec)
 
-    async def audit(self, job_id: int | None = None, after: int = 0, limit: int = 500) -> list[AuditEntry]:
+    async def audit(self, job_id: int | None = None, after: int | None = 0, limit: int = 500) -> list[AuditEntry]:
+        """In order; with None for `after` the newest of it."""
         return await self._readers.run(reads.audit, job_id, after, limit)
 
     async def nodes(self) -> dict[str, NodeRecord]:

@@ -198,13 +198,15 @@ def metrics(db: sqlite3.Connection, job_id: int, names: Sequence[str], last: int
     return table
 
 
-def audit(db: sqlite3.Connection, job_id: int | None, after: int, limit: int) -> list[AuditEntry]:
+def audit(db: sqlite3.Connection, job_id: int | None, after: int | None, limit: int) -> list[AuditEntry]:
+    """In order; without `after` the newest of it."""
     of_job = "" if job_id is None else "job_id = ? AND "
+    order = "DESC" if after is None else "ASC"
     rows = db.execute(
-        f"SELECT {EVENT_COLUMNS} FROM events WHERE {of_job} seq > ? ORDER BY seq LIMIT ?",
-        (*(() if job_id is None else (job_id,)), after, limit),
-    )
-    return [audit_of(row) for row in rows]
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE {of_job} seq > ? ORDER BY seq {order} LIMIT ?",
+        (*(() if job_id is None else (job_id,)), after or 0, limit),
+    ).fetchall()
+    return [audit_of(row) for row in (reversed(rows) if after is None else rows)]
 
 
 def outbox(db: sqlite3.Connection, limit: int) -> list[OutboxEntry]:

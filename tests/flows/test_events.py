@@ -117,3 +117,17 @@ async def test_followers_are_let_go_when_the_broker_ends(daemon: Daemon) -> None
     async with daemon.client() as broker, following(broker) as follower:
         assert daemon.stop() == 0
         await until(lambda: follower.ended)
+
+
+async def test_of_a_long_history_the_newest_is_shown(broker: Client) -> None:
+    job = await broker.shell("sleep 0.1")
+    await broker.reaches(job.id)
+    whole = await broker.events(job.id)
+
+    async def asked(**query: int) -> list[int]:
+        answer = await broker.http.get(f"/jobs/{job.id}/events", params=query)
+        return [entry["seq"] for entry in answer.json()]
+
+    seqs = [entry.seq for entry in whole]
+    assert await asked(limit=2) == seqs[-2:]
+    assert await asked(limit=2, after=0) == seqs[:2]

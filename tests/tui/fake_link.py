@@ -438,7 +438,7 @@ class FakeLink:
         self._asked("metrics", job_id)
         return table(self.held[job_id])
 
-    async def events(self, job_id: int, after: int = 0, limit: int | None = None) -> list[AuditEntry]:
+    async def events(self, job_id: int, after: int | None = None, limit: int | None = None) -> list[AuditEntry]:
         self._asked("events", job_id)
         found = self.held[job_id]
         rows = [

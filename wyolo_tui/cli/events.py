@@ -49,7 +49,9 @@ async def command(
         int | None, typer.Option("--after", metavar="SEQ", min=0, help="What came after that number.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", min=1, help="Of a history, at most so many.")
+        int,
+        typer.Option("--limit", "-n", metavar="N", min=1,
+                     help="Of a history, at most so many: the newest, without --after."),
     ] = 1000,
 ) -> Exit:  # fmt: skip
     """Show a job's or a node's history: who asked for what, and what came of it. Without either, follow all."""
@@ -66,7 +68,7 @@ async def command(
         if job is None:
             await (_follow(cli, broker) if after is None else _go_on(cli, broker, after))
             return Exit.OK
-        entries = await broker.events((await one(broker, job)).id, after or 0, limit)
+        entries = await broker.events((await one(broker, job)).id, after, limit)
     if cli.json:
         cli.emit_list(entries)
     else:
