@@ -43,7 +43,5 @@ class Family:
         said = proc.mark(process.pid)
         if said is not None or self._job is None or process.session != self._job.pid:
             return said == self._mark
-        leader = proc.process(
-            self._job.pid
-        )  # it has overwritten its environment: its session tells, if it is still ours
+        leader = proc.process(self._job.pid)  # it has no mark any more: its session tells, if that is still ours
         return leader is None or leader.start == self._job.start

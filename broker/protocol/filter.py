@@ -57,9 +57,7 @@ _KEYED = re.compile(r"([A-Za-z_]\w*):(.*)", re.DOTALL)
 _COMPARED = re.compile(r"([A-Za-z_][\w/().-]*?)(>=|<=|>|<|=)(.*)", re.DOTALL)
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?%?")
-_UNCOUNTABLE = re.compile(
-    r"\\[1-9]|\(\?P?[=<]|\(\?[a-z]*x"
-)  # what refers to groups or looks around; spaces in patterns
+_UNCOUNTABLE = re.compile(r"\\[1-9]|\(\?P?[=<]|\(\?[a-z]*x")  # what refers to groups or looks around; spaces in it
 _PIECE = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]"  # an escape, a set: nothing in them repeats
     r"|\((?:\?[:!>])?|\)|\|"

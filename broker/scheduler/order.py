@@ -83,7 +83,8 @@ class Order:
         jobs = {job_id: self._known[job_id] for job_id in ids if job_id in self._known}
         if unknown := [job_id for job_id in ids if job_id not in jobs and job_id not in self._taken]:
             jobs.update((job.id, job) for job in await self._ledger.specs(unknown))
-            self._stale([job_id for job_id in unknown if not _waits(jobs.get(job_id))])
+            if stale := [job_id for job_id in unknown if not _waits(jobs.get(job_id))]:
+                self._stale(stale)
         waiting = (job_id for job_id in ids if job_id not in self._taken and job_id not in self._changed)
         self._known = {job_id: jobs[job_id] for job_id in waiting if _waits(jobs.get(job_id))}
         if self._fresh:
