@@ -138,11 +138,11 @@ class _Broker:
 
         live.until(done, timeout, 0.1)
 
-    def file(self, job_id: int, fence: int, name: str) -> Path:
-        return self._fleet.home.jobs / str(job_id) / str(fence) / name
+    def file(self, job_id: int, name: str) -> Path:
+        return self._fleet.home.jobs / str(job_id) / name
 
     def log(self, job_id: int, fence: int = 1) -> Path:
-        return self.file(job_id, fence, "output.log")
+        return self.file(job_id, f"{fence}.log")
 
     def size(self, job_id: int, fence: int = 1) -> int:
         path = self.log(job_id, fence)
@@ -274,7 +274,7 @@ def _cut(fleet: Fleet) -> list[Row]:
             node = broker.job(job_id)["node"]
             began = time.clock_gettime(time.CLOCK_BOOTTIME)  # as the diary has it
             fleet.host.docker("network", "disconnect", "-f", NETWORK, node)
-            again = broker.file(job_id, 2, "diary")
+            again = broker.file(job_id, "2/diary")
             live.until(lambda again=again: again.exists() and again.stat().st_size > 0, 60, 0.01)
             took.append(int(again.read_text().split()[0]) / 100 - began)
             fleet.host.docker("network", "connect", NETWORK, node)

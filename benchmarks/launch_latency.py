@@ -29,7 +29,7 @@ def _ours(broker: live.Live) -> list[float]:
         for _ in range(ROUNDS):
             began = time.time_ns()
             job = client.post("/api/v1/jobs", json=body).raise_for_status().json()
-            log = Path(broker.directory, "jobs", str(job["id"]), "1", "output.log")
+            log = Path(broker.directory, "jobs", str(job["id"]), "1.log")
             live.until(lambda log=log: log.is_file() and log.stat().st_size > 0, 10, 0.001)
             latencies.append((int(log.read_text()) - began) / 1e6)
             path = f"/api/v1/jobs/{job['id']}"

@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
+from broker.beside import LOG, TIMES, beside
 from broker.plain import open_plain
 from broker.protocol.api import LogChunk, LogLine
-from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
+from broker.protocol.job import Attempt
 from broker.protocol.text import harmless
 from broker.protocol.training import RECORD_SEPARATOR, TRAINER_EVENT
 
@@ -55,12 +56,12 @@ def read(
     start, length, end = offset or 0, 0, offset or 0
     lines: list[_Line] = []
     try:
-        with _opened(directory / LOG_NAME) as file:
+        with _opened(beside(directory, LOG)) as file:
             length = file.seek(0, 2)
             if before is not None and before < length:
                 length, ended = before, False
             if since is not None:
-                start = max(start, _offset_at(directory / TIMES_NAME, since))
+                start = max(start, _offset_at(beside(directory, TIMES), since))
             start = min(start, length)
             if tail is not None:
                 lines, start, end = _tail(file, start, length, min(tail, MOST_LINES), ended)
@@ -71,7 +72,7 @@ def read(
     return LogChunk(
         job_id=attempt.job_id,
         attempt=attempt.fence,
-        lines=_shown(lines, directory / TIMES_NAME),
+        lines=_shown(lines, beside(directory, TIMES)),
         start=start,
         next_offset=end,
         eof=ended and end >= length,
@@ -81,7 +82,7 @@ def read(
 def size(attempt: Attempt) -> int:
     """Bytes of output so far."""
     try:
-        return (Path(attempt.directory) / LOG_NAME).stat().st_size
+        return beside(Path(attempt.directory), LOG).stat().st_size
     except OSError:
         return 0
 

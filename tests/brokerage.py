@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 
+from broker.beside import LOG, beside
 from broker.bus import Bus
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Inventory
@@ -174,7 +175,7 @@ class Broker:
     async def output(self, job_id: int) -> str:
         """Of the newest attempt so far."""
         attempts = await self.ledger.attempts(job_id)
-        path = Path(attempts[-1].directory) / "output.log"
+        path = beside(Path(attempts[-1].directory), LOG)
         return path.read_text(errors="replace") if path.exists() else ""
 
     async def says(self, job_id: int, text: str) -> None:

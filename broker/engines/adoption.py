@@ -14,7 +14,7 @@ from broker.engines.claim import Claim
 from broker.engines.proc import Identity
 from broker.engines.shims import MARK as SHIM_MARK
 
-_CLAIMED_S = 1.0  # how long a shim may take between creating the pid file and filling it
+_CLAIMED_S = 1.0  # how long a shim may take between creating the claim and filling it
 _LOOK_S = 0.005
 
 
@@ -34,7 +34,7 @@ async def find(mark: str, broker_id: str, directory: Path, engine_ref: str) -> F
     told = reference(engine_ref)
     if claimed.shim is not None:
         return _as_claimed(claimed, told, mark, broker_id, directory)
-    if told is None and claim.exit_code(directory, None) is not None:
+    if told is None and claimed.exit_code is not None:
         return Found()
     found = await asyncio.to_thread(_by_mark, mark, told, broker_id)
     known = found is not None or engine_ref or text is not None
@@ -51,7 +51,7 @@ def reference(engine_ref: str) -> Identity | None:
 
 
 async def _claim(directory: Path) -> str | None:
-    """Its pid file. None when there is none: then ours takes its place, and no shim can start it any more."""
+    """Its claim. None when there is none: then ours takes its place, and no shim can start it any more."""
     deadline = asyncio.get_running_loop().time() + _CLAIMED_S
     while True:
         text = claim.read(directory)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
+from broker.beside import LOG, beside
 from broker.engines import claim, proc
 from broker.engines.base import Exit, RawLine
 from broker.engines.claim import Claim
@@ -100,7 +101,7 @@ class LocalAttempt:
     async def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
         """See `Tail` for what a flood does to it. An attempt whose log cannot be read ends as any other."""
         try:
-            with closing(Tail(f"{self._directory}/{claim.LOG_NAME}", offset, self._log_keep)) as tail:
+            with closing(Tail(beside(self._directory, LOG), offset, self._log_keep)) as tail:
                 async for batch in self._follow(tail):
                     yield batch
         except OSError as error:  # the job has removed it, or put something else in its place

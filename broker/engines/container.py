@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from broker.engines.base import AttemptRef, Launch
-from broker.protocol.job import LOG_NAME, TIMES_NAME
 
 BROKER_LABEL, JOB_LABEL, FENCE_LABEL, SPEC_LABEL = "wyolo.broker", "wyolo.job", "wyolo.fence", "wyolo.spec"
 STOP_TIMEOUT_S = 120  # for a daemon that ends and takes its containers with it
@@ -126,19 +125,14 @@ def _host(launch: Launch, template: Template) -> dict[str, Any]:
 
 
 def _mounts(launch: Launch, template: Template) -> list[dict[str, Any]]:
-    """Everything lies where the broker has it. The daemon mounts the shortest paths first.
-
-    What the broker itself writes in the attempt's directory is mounted over itself: a mount point can be neither
-    removed nor replaced, so no job can put a link there for the broker to follow. In a volume it writes nothing.
-    """
+    """Everything lies where the broker has it. The daemon mounts the shortest paths first: a job may write in its
+    attempt's directory, and read what lies beside it."""
     directory = launch.directory
     if not template.shared:
         options = {"NoCopy": True, "Labels": labels(launch.ref, "")}
         own = {"Type": "volume", "Source": launch.ref.name, "Target": str(directory.parent), "VolumeOptions": options}
         return [own, *read_only(template)]
-    mounts = [_bind(directory.parent, template), _bind(directory, template, writable=True)]
-    mounts += [_bind(directory / name, template) for name in (LOG_NAME, TIMES_NAME)]
-    return mounts + read_only(template)
+    return [_bind(directory.parent, template), _bind(directory, template, writable=True), *read_only(template)]
 
 
 def read_only(template: Template) -> list[dict[str, Any]]:

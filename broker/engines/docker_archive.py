@@ -14,15 +14,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from broker.protocol.job import LOG_NAME, TIMES_NAME
-
 PIECE = 1 << 20
 SPARE = 256 << 20  # bytes of our disk that nothing from a node may take
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = logging.getLogger(__name__)
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * 2 * _BLOCK
-_OURS = frozenset({LOG_NAME, TIMES_NAME})  # at the top: the broker writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ def unpack(archive: Path, into: Path, known: Mapping[str, str], but: str = "") -
                     target.mkdir(mode=0o700, parents=True, exist_ok=True)
                     continue
                 held = _held_by(tar, member)
-                if held is None or str(name) in _OURS or (but and name.name.endswith(but)):
+                if held is None or (but and name.name.endswith(but)):
                     continue
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if _take(tar, held, target, known.get(str(name), "")):

@@ -8,6 +8,7 @@ from pathlib import Path
 from tarfile import TarError
 from typing import Any
 
+from broker.beside import LOG, beside
 from broker.engines.base import AttemptRef, Exit, RawLine
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_files import Files
@@ -18,7 +19,6 @@ from broker.engines.docker_shell import DockerShell
 from broker.engines.tail import Tail
 from broker.errors import EngineUnreachable
 from broker.plain import read_plain
-from broker.protocol.job import LOG_NAME
 
 SILENT_S = 1.0  # of a log whose container has ended, before it is given up
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class DockerAttempt:
             self._exit.set_result(known)
             self._close()
             return
-        self._spool = Spool(self._directory / LOG_NAME, _Log(self._link, self.container), self._record)
+        self._spool = Spool(beside(self._directory, LOG), _Log(self._link, self.container), self._record)
         self._task = asyncio.create_task(self._story(self._spool), name=f"spool {self.ref.name}")
         self._task.add_done_callback(self._settle)
 
@@ -95,7 +95,7 @@ class DockerAttempt:
 
     async def lines(self, offset: int) -> AsyncIterator[Sequence[RawLine]]:
         try:
-            tail = Tail(f"{self._directory}/{LOG_NAME}", offset, self._log_keep)
+            tail = Tail(beside(self._directory, LOG), offset, self._log_keep)
         except FileNotFoundError:
             await self.wait()
             return

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from broker.beside import FETCHED, beside
 from broker.engines.base import AttemptRef, Launch
 from broker.engines.container import BROKER_LABEL
 from broker.engines.docker_archive import Entry, is_whole, length, only_file, packed, room, unpack
@@ -19,7 +20,6 @@ from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
 from broker.errors import EngineUnreachable
 from broker.plain import MAX_FETCH
-from broker.protocol.job import LOG_NAME, TIMES_NAME
 from broker.protocol.training import CHECKPOINTS_NAME, EVENTS_NAME
 
 AGAIN_S = 5.0  # before files that could not be written here are fetched again
@@ -128,7 +128,7 @@ class Files:
         self, container: str, path: str, into: Path, good: Mapping[str, str], but: str = ""
     ) -> Sequence[str]:
         """The files that were taken, all but those whose names end so."""
-        archive = self._directory.with_name(f"{self._directory.name}.fetched")
+        archive = beside(self._directory, FETCHED)
         try:
             await self._spool(container, path, archive)
             return await asyncio.to_thread(unpack, archive, into, good, but)
@@ -156,7 +156,7 @@ def _entries(launch: Launch, user: str) -> list[Entry]:
     uid, gid = (int(part) for part in user.split(":"))
     directory = launch.directory
     entries = [Entry(directory.name, None, 0o700, uid, gid)]
-    own = [file for file in sorted(directory.iterdir()) if file.is_file() and file.name not in {LOG_NAME, TIMES_NAME}]
+    own = [file for file in sorted(directory.iterdir()) if file.is_file()]
     entries += [Entry(f"{directory.name}/{file.name}", file, 0o600, uid, gid) for file in own]
     folders: dict[str, None] = {}
     inputs = [path for path in launch.inputs if path.is_relative_to(directory.parent)]

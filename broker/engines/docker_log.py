@@ -1,4 +1,4 @@
-"""A container's log as the daemon tells it -> output.log on the broker's disk, every entry once, also across restarts.
+"""A container's log as the daemon tells it -> a file on the broker's disk, every entry once, also across restarts.
 
 The daemon sends entries (a line, or 16 KiB of a long one) with timestamps that repeat and, between stdout and stderr,
 are not quite in order. So a place in the log is a timestamp well before it and the number of entries since then.
@@ -96,13 +96,13 @@ class Entries:
 
 
 class Spool:
-    """Writes one container's log to `path`, which exists. `run` is called once; `grown` is renewed with each growth."""
+    """Writes one container's log to `path`. `run` is called once; `grown` is renewed with each growth."""
 
     def __init__(self, path: Path, source: Source, record: RecordFile) -> None:
         """Raises OSError."""
         self._source = source
         self._file = record
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         known = record.record
         if os.fstat(self._fd).st_size < known.spooled:  # the disk lost what was written last
             known.spooled, known.since, known.seen = 0, "", 0

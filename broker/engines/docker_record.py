@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from broker.beside import RECORD, beside
 from broker.engines.base import Exit
 from broker.protocol.job import Lenient
 
@@ -16,7 +17,7 @@ class Record(Lenient):
     container: str = ""
     life: str = ""  # of the sandbox that the daemon lives in, as its host tells it
     image: str = ""  # with its digest
-    spooled: int = 0  # bytes of output.log that `since` and `seen` speak of
+    spooled: int = 0  # bytes of its log here that `since` and `seen` speak of
     since: str = ""  # a timestamp of the daemon's log
     seen: int = 0  # entries of that time or later that have been spooled
     ended: bool = False  # the log is whole and the container may go
@@ -33,10 +34,6 @@ def same_data(root: str, other: str) -> bool:
     return root.partition("/")[2] == other.partition("/")[2]
 
 
-def path_of(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.docker")
-
-
 class RecordFile:
     def __init__(self, descriptor: int, record: Record) -> None:
         self._descriptor = descriptor
@@ -51,7 +48,7 @@ class RecordFile:
     def open(cls, directory: Path) -> "RecordFile | None":
         """None when there is none, or what was written never became whole: then no container was asked for."""
         try:
-            descriptor = os.open(path_of(directory), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(beside(directory, RECORD), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         with suppress(ValidationError):
@@ -67,7 +64,7 @@ class RecordFile:
 
     @classmethod
     def _new(cls, directory: Path, root: str, how: int) -> "RecordFile":
-        path = path_of(directory)
+        path = beside(directory, RECORD)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | how, 0o600), Record(root=root))
         file.save(durable=True)

@@ -1,6 +1,6 @@
 """Jobs as processes of this machine, each in a session of its own under a shim: they survive the broker.
 
-What is true of an attempt lies in its directory (`pid`, `exit`, `output.log`) and in /proc, so a new broker finds it
+What is true of an attempt lies beside its directory (its claim, its log) and in /proc, so a new broker finds it
 (`adoption.py`).
 """
 
@@ -88,7 +88,7 @@ class LocalEngine:
         ref, directory = launch.ref, launch.directory
         if launch.cwd is not None and not launch.cwd.is_dir():
             raise EngineError(f"the working directory {launch.cwd} does not exist; nothing was started")
-        cwd = launch.cwd or (directory if launch.config is not None else directory / claim.WORK_NAME)
+        cwd = launch.cwd or directory
         env = environment(self._environment, launch.env, launch.gpus, _mark(ref))
         argv = [program(launch.argv[0], env["PATH"], cwd), *launch.argv[1:]]
         try:

@@ -11,14 +11,14 @@ import errno
 import marshal
 import os
 import signal
+import stat
 import sys
 import time
 
 WIRE = 3
-PID, EXIT, LOG = "pid", "exit", "output.log"  # in the attempt's directory
-WORK = "work"  # there too: where a job runs that names no place of its own, so that it does not tread on these
 LENGTH = 4  # bytes, little endian, before each order
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+OLD = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 TOMBSTONE = b"never\n"
 PR_SET_CHILD_SUBREAPER = 36
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -39,16 +39,17 @@ def main(boot: str, grace_s: float) -> None:
     os.chdir("/")
     own = f"{os.getpid()} {_stat(os.getpid())[2]} {boot}"
     while (order := _order()) is not None:
-        directory, cwd, argv, env, kills = order
-        told, job, start = _launch(f"{own} {kills}\n".encode(), directory, cwd, argv, env)
+        files, cwd, argv, env, kills = order
+        began = f"{own} {kills}\n"
+        told, job, start = _launch(began.encode(), files, cwd, argv, env)
         if not (job and _ends_within(job, BRIEF_S)):
             _say(told)
             told = ""
         if not job:
             continue
         code = _wait(job)
-        end = f"{code} {job} {start}\n".encode()
-        written = _write(directory, end)
+        end = f"{began}{job} {start}\n{code}\n".encode()
+        written = _write(files[0], end)
         alone = _alone()
         if not alone:
             if told:
@@ -58,12 +59,12 @@ def main(boot: str, grace_s: float) -> None:
         heard = _say(f"{told}ended {code} {alone:d} {written:d}\n")
         while not (heard or written):
             time.sleep(RETRY_S)
-            written = _write(directory, end)
+            written = _write(files[0], end)
 
 
-def _order() -> "tuple[str, str, list[str], dict[str, str], int] | None":
-    """What to run next, and how often the kernel has killed for lack of memory. None: the broker is gone, or wants no
-    more."""
+def _order() -> "tuple[tuple[str, str], str, list[str], dict[str, str], int] | None":
+    """Its claim and its log, where it runs, what, and how often the kernel has killed for lack of memory.
+    None: the broker is gone, or wants no more."""
     head = _read(LENGTH)
     body = _read(int.from_bytes(head, "little")) if head else b""
     return marshal.loads(body) if body else None
@@ -89,17 +90,20 @@ def _say(line: str) -> bool:
     return True
 
 
-def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[str, str]") -> "tuple[str, int, int]":
-    """What the broker is to be told, the job's pid or 0, and its start. The attempt is claimed by creating `pid` with
-    O_EXCL."""
+def _launch(
+    own: bytes, files: "tuple[str, str]", cwd: str, argv: "list[str]", env: "dict[str, str]"
+) -> "tuple[str, int, int]":
+    """What the broker is to be told, the job's pid or 0, and its start. Who creates the claim (O_EXCL) has the
+    attempt."""
     step, claim, log = "directory", -1, -1
+    folder = os.path.dirname(files[0])
     try:
-        _make(directory)
-        log = os.open(f"{directory}/{LOG}", NEW | os.O_APPEND, 0o600)
-        claim = os.open(f"{directory}/{PID}", NEW, 0o600)
+        _make(folder)
+        log = os.open(files[1], NEW | os.O_APPEND, 0o600)
+        claim = os.open(files[0], NEW, 0o600)
         os.write(claim, own)
-        if cwd == f"{directory}/{WORK}":
-            _make_one(cwd)
+        if os.path.dirname(cwd) == folder:
+            _make(cwd)
         step = "cwd"
         os.chdir(cwd)
         step = "spawn"
@@ -125,11 +129,6 @@ def _launch(own: bytes, directory: str, cwd: str, argv: "list[str]", env: "dict[
 
 
 def _make(directory: str) -> None:
-    _make_one(os.path.dirname(directory))
-    _make_one(directory)
-
-
-def _make_one(directory: str) -> None:
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:
@@ -253,23 +252,33 @@ def _send(pid: int, start: int, signum: int) -> bool:
     return True
 
 
-def _write(directory: str, end: bytes) -> bool:
-    """Whatever the job has put in its place, or in that of the directory's. False when it may succeed later."""
-    path = f"{directory}/{EXIT}"
+def _write(path: str, claim: bytes) -> bool:
+    """The claim as it is in the end, whatever the job has put in its place. False when it may succeed later."""
     try:
+        handle = _opened(path)
         try:
-            handle = os.open(path, NEW, 0o600)
-        except OSError:
-            _make(directory)
-            _clear(path)
-            handle = os.open(path, NEW, 0o600)
-        try:
-            os.write(handle, end)
+            written = os.pwrite(handle, claim, 0)
+            if os.fstat(handle).st_size > len(claim):
+                os.ftruncate(handle, len(claim))
+            return written == len(claim)
         finally:
             os.close(handle)
     except OSError as error:
         return error.errno not in FULL
-    return True
+
+
+def _opened(path: str) -> int:
+    """A plain file that is there, or a new one."""
+    try:
+        handle = os.open(path, OLD)
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    except OSError:
+        pass
+    _make(os.path.dirname(path))
+    _clear(path)
+    return os.open(path, NEW, 0o600)
 
 
 def _clear(path: str) -> None:

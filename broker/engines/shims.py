@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.beside import CLAIM, LOG, beside
 from broker.engines import proc
 from broker.engines.proc import Identity
 from broker.engines.shim_process import LENGTH, WIRE
@@ -73,12 +74,13 @@ class Shim:
         *,
         memory_kills: int = 0,
     ) -> Identity:
-        """The job's process. `cwd` is made where it is the attempt's own. Raises AlreadyLaunched, Refused, ShimGone:
-        then `on_end` is never called."""
+        """The job's process. `cwd` is made where it is the attempt's own directory. Raises AlreadyLaunched, Refused,
+        ShimGone: then `on_end` is never called."""
         loop = asyncio.get_running_loop()
         started = self._started = loop.create_future()
         self._on_end = on_end
-        order = marshal.dumps((str(directory), str(cwd), list(argv), dict(env), memory_kills))
+        files = str(beside(directory, CLAIM)), str(beside(directory, LOG))
+        order = marshal.dumps((files, str(cwd), list(argv), dict(env), memory_kills))
         try:
             with suppress(ConnectionError):  # told by its death
                 await loop.sock_sendall(self._wire, len(order).to_bytes(LENGTH, "little") + order)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 from broker.engines.base import MAX_LINE, RawLine
 from broker.plain import open_plain
@@ -56,7 +57,7 @@ class Tail:
     bytes only lines with events are read, after a last one that shows that the limit was passed, and the disk's space
     is given back: a flood harms nobody."""
 
-    def __init__(self, path: str, offset: int, keep: int) -> None:
+    def __init__(self, path: Path, offset: int, keep: int) -> None:
         """Raises FileNotFoundError, also where it is no plain file, and OSError."""
         self._fd = open_plain(path, os.O_RDWR)
         self._position = offset

@@ -145,7 +145,7 @@ class JobPage(Lenient):
 
 
 class LogLine(Lenient):
-    offset: int  # bytes, of this line in the attempt's output.log
+    offset: int  # bytes, of this line in the attempt's log
     at: datetime | None = None  # UTC; when the broker read it, None if it never did
     text: str  # made harmless, at most 4,096 characters
 

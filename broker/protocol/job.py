@@ -23,9 +23,6 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
-LOG_NAME = "output.log"  # in an attempt's directory: what it said
-TIMES_NAME = "output.times"  # when which part of that was read, "<offset> <milliseconds since 1970>" a line
-
 MAX_BACKOFF_S = 600.0  # longest that an interrupted job waits
 MOST_WORDS = 4096  # of a command
 
@@ -117,7 +114,7 @@ class Attempt(Lenient):
     engine_ref: str = ""  # "pid:starttime:boot_id" (local) or a container id
     gpus: list[str] = Field(default_factory=list[str])  # physical UUIDs
     directory: str = ""
-    log_offset: int = 0  # bytes of output.log whose events are in the ledger
+    log_offset: int = 0  # bytes of its log whose events are in the ledger
     last_event: int = 0  # highest event number `n` in the ledger
     started_at: datetime  # UTC; when `starting` was committed
     running_at: datetime | None = None  # UTC; first event (train) or process started (command)

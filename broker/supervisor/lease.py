@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
+from broker.beside import LEASE, beside
 from broker.engines.base import Engine
 from broker.errors import EngineUnreachable
 from broker.protocol.training import LEASE_ENV, LEASE_OVER, LEASE_S_ENV
@@ -20,11 +21,6 @@ MARGIN_S = 2.0  # for what is late on its way: a touch to the trainer, its end t
 _TOUCHES = 10  # in the time of a lease
 _OFTEN_S, _SELDOM_S = 0.5, 3.0  # between two of them
 _log = logging.getLogger(__name__)
-
-
-def path_of(directory: Path) -> Path:
-    """Of the attempt with this directory."""
-    return directory.with_name(f"{directory.name}.lease")
 
 
 class Lease:
@@ -41,7 +37,7 @@ class Lease:
 
     @property
     def _path(self) -> Path:
-        return path_of(self._directory)
+        return beside(self._directory, LEASE)
 
     def grant(self) -> dict[str, str]:
         """For an attempt that is about to be started: what its trainer is told. Raises OSError."""

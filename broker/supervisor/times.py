@@ -1,4 +1,4 @@
-"""When which part of a log was read: `output.times` beside it, "<offset> <milliseconds since 1970>" a line.
+"""When which part of a log was read: a line of the file `<fence>.times` says from which offset on.
 
 Sparse, and only a convenience: a disk that is full loses times, nothing else.
 """
@@ -8,8 +8,8 @@ import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from broker.beside import TIMES, beside
 from broker.plain import open_plain
-from broker.protocol.job import TIMES_NAME
 
 _STEP = timedelta(seconds=0.5)
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class TimeIndex:
             self._missing = True
 
     def _write(self, entry: bytes) -> None:
-        handle = open_plain(self._directory / TIMES_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        handle = open_plain(beside(self._directory, TIMES), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(handle, entry)
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.beside import LOG, beside
 from broker.engines.base import Exit
 from broker.engines.docker_attempt import DockerAttempt
 from broker.engines.docker_link import Link
@@ -90,7 +91,7 @@ async def test_a_job_runs_by_ssh_and_survives_the_connection(
     async with Node(shared_dockerd, tmp_path / "jobs", link=lambda: Link("far", url, None, sshd.config())) as node:
         launch = node.shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; sleep 0.01; done")
         attempt = await node.engine.launch(launch)
-        log = launch.directory / "output.log"
+        log = beside(launch.directory, LOG)
         await until(lambda: log.read_text().count("\n") > 20)
         assert await piped(attempt, ("sh", "-c", "busybox wc -c; exit 4"), b"x" * 500_000) == (4, b"500000\n")
         sshd.stop()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.beside import LOG, beside
 from broker.engines.base import Exit
 from broker.engines.docker_errors import Refused
 from broker.engines.docker_link import Link
@@ -49,7 +50,7 @@ async def test_a_job_runs_by_tls_and_a_cut_line_loses_nothing(
     ) as node:
         launch = node.shell("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 5")
         attempt = await node.engine.launch(launch)
-        log = launch.directory / "output.log"
+        log = beside(launch.directory, LOG)
         await until(lambda: log.read_text().count("\n") > 20)
         await line.cut()
         with pytest.raises(EngineUnreachable):

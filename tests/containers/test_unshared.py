@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.beside import LOG, beside
 from broker.engines.base import Exit, Launch
 from broker.protocol.states import JobState
 from tests.containers.dockerd import Dockerd
@@ -48,7 +49,7 @@ async def test_what_the_broker_wrote_is_there_and_everything_comes_back(far: Nod
     launch = with_input(
         far.shell(
             "cat train.json ../0/checkpoints/epoch-0003.pt; id -u; mkdir -p run/deep; echo one > run/deep/a.csv;"
-            " busybox ln -s /etc/passwd link; busybox mkfifo pipe; echo mine > output.log; echo r > result.json;"
+            " busybox ln -s /etc/passwd link; busybox mkfifo pipe; echo r > result.json;"
             " touch ../theirs 2>/dev/null || echo ro; busybox dd if=/dev/zero of=big bs=1M count=9 2>/dev/null"
         ),
         "state\n",
@@ -60,10 +61,7 @@ async def test_what_the_broker_wrote_is_there_and_everything_comes_back(far: Nod
     assert (launch.directory / "run" / "deep" / "a.csv").read_text() == "one\n"
     assert (launch.directory / "big").stat().st_size == 9 << 20
     assert await attempt.fetch("result.json") == b"r\n"
-    assert "mine" not in (launch.directory / "output.log").read_text()
-    assert {path.name for path in launch.directory.iterdir()} == {
-        *("train.json", "run", "big", "result.json", "output.log", "output.times")
-    }
+    assert {path.name for path in launch.directory.iterdir()} == {*("train.json", "run", "big", "result.json")}
     await gone(far)
 
 
@@ -95,7 +93,7 @@ async def test_a_checkpoint_is_fetched_while_it_runs_and_never_replaced_by_a_bad
 async def test_one_whose_container_was_removed_still_gives_its_files(far: Node) -> None:
     launch = far.shell("echo kept > file; echo begun; sleep 60")
     attempt = await far.engine.launch(launch)
-    await until(lambda: "begun" in (launch.directory / "output.log").read_text())
+    await until(lambda: "begun" in beside(launch.directory, LOG).read_text())
     far.dockerd.docker("rm", "--force", launch.ref.name)
     await attempt.wait()
     assert (launch.directory / "file").read_text() == "kept\n"

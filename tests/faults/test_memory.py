@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.engines import claim
 from broker.protocol.states import JobState
 from tests.faults.scene import LONG_S, PYTHON, Scene, ended
 from tests.waiting import until
@@ -57,8 +58,8 @@ async def test_jobs_that_are_killed_at_once_for_lack_of_memory_are_all_told_so(
             assert (done.state, done.reason, done.fence) == (JobState.FAILED, "oom_host", 1), done.message
     scene.daemon.kill()
     gates[1].touch()
-    told = scene.daemon.data_dir / "jobs" / str(jobs[2].id) / "1" / "exit"
-    await until(lambda: told.exists() and told.read_text().endswith("\n"), LONG_S, "the last to be killed")
+    attempt = scene.daemon.data_dir / "jobs" / str(jobs[2].id) / "1"
+    await until(lambda: claim.exit_code(attempt, None) is not None, LONG_S, "the last to be killed")
     scene.daemon.start()
     async with scene.daemon.client() as client:
         done = await ended(client, jobs[2].id)

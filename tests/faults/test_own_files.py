@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.engines import claim
 from broker.protocol.job import Job
 from broker.protocol.states import JobState
 from tests.faults.oracle import no_strangers
@@ -15,8 +16,8 @@ from tests.waiting import until
 pytestmark = pytest.mark.faults
 
 # Most run where they are put, the others where the broker keeps its files.
-HURT = ["echo $$ > pid", "echo 0 > exit", "rm -rf *", "mkfifo pid exit output.log output.times", "cd ..; echo $$ > pid",
-        "cd ..; rm -rf *", "cd ..; rm output.log pid; mkfifo output.log output.times pid exit"]  # fmt: skip
+HURT = ["rm -rf *", "cd ..; echo $$ > 1.claim", "cd ..; echo 0 >> 1.claim", "cd ..; rm -rf *",
+        "cd ..; rm 1.log 1.claim; mkfifo 1.log 1.times 1.claim"]  # fmt: skip
 
 
 async def hurt(client: Client, folder: Path) -> list[Job]:
@@ -61,7 +62,7 @@ async def test_jobs_that_hurt_their_files_and_end_while_no_broker_runs_tell_how(
     scene.daemon.kill()
     (scene.folder / "go").touch()
     attempts = [scene.daemon.data_dir / "jobs" / str(job.id) / "1" for job in jobs]
-    await until(lambda: all((each / "exit").is_file() for each in attempts), LONG_S, "all of them to end")
+    await until(lambda: None not in [claim.exit_code(each, None) for each in attempts], LONG_S, "all of them to end")
     scene.daemon.start(env=SLOTS)
     async with scene.daemon.client() as client:
         await ran_once(client, scene.folder, jobs)

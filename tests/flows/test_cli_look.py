@@ -125,11 +125,11 @@ async def test_nodes_files_metrics_and_status_are_what_the_broker_answers(
     assert [node.name for node in nodes] == ["local"]
     assert "local" in (await wyolo("nodes")).out
     files = TypeAdapter(list[FileEntry]).validate_json((await wyolo("files", "left", "--json")).out)
-    assert "1/output.log" in {entry.path for entry in files}
-    assert "1/output.log" in (await wyolo("files", "left")).out
-    await wyolo("files", "left", "--get", "output.log")
-    assert (tmp_path / "output.log").read_text() == "hello\n"
-    assert "exists already" in (await wyolo("files", "left", "--get", "output.log", expect=2)).err
+    assert "1.log" in {entry.path for entry in files}
+    assert "1.log" in (await wyolo("files", "left")).out
+    await wyolo("files", "left", "--get", "1.log")
+    assert (tmp_path / "1.log").read_text() == "hello\n"
+    assert "exists already" in (await wyolo("files", "left", "--get", "1.log", expect=2)).err
     assert "there is no file" in (await wyolo("files", "left", "--get", "../../key", expect=2)).err
     assert MetricTable.model_validate_json((await wyolo("metrics", "left", "--json")).out).epochs == []
     assert "no training" in (await wyolo("metrics", "left")).err

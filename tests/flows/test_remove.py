@@ -10,7 +10,7 @@ async def test_a_job_that_ended_is_forgotten_and_its_files_stay(broker: Client, 
     assert (await broker.http.delete(f"/jobs/{job.id}")).status_code == 204
     assert (await broker.http.get(f"/jobs/{job.id}")).status_code == 404
     assert (await broker.http.get(f"/jobs/{job.id}/logs")).status_code == 404
-    assert (shared_daemon.data_dir / "jobs" / str(job.id) / "1" / "output.log").read_text() == "kept\n"
+    assert (shared_daemon.data_dir / "jobs" / str(job.id) / "1.log").read_text() == "kept\n"
 
 
 async def test_its_directory_goes_too_when_asked(broker: Client, shared_daemon: Daemon) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from broker.admission import checks
 from broker.admission.admission import Admission
+from broker.beside import LOG, beside
 from broker.control import Control
 from broker.errors import BadInput, Conflict, IdempotencyConflict, NotFound
 from broker.ledger.ledger import Ledger
@@ -302,7 +303,7 @@ async def test_what_is_removed_with_its_files_leaves_nothing(given: Setting, tmp
     job_id = await given.at(JobState.FAILED)
     directory = tmp_path / "jobs" / str(job_id) / "1"
     directory.mkdir(parents=True)
-    (directory / "output.log").touch()
+    beside(directory, LOG).touch()
     await given.control.remove(job_id, files=True)
     assert not directory.parent.exists()
     with pytest.raises(NotFound):

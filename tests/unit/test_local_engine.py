@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import broker.engines.memory_kills
+from broker.beside import CLAIM, LOG, beside
 from broker.engines import proc
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import MAX_LINE, AttemptRef, Exit, Launch, RawLine
@@ -58,7 +59,7 @@ async def directory(engine: LocalEngine, tmp_path: Path) -> AsyncIterator[Path]:
     where = tmp_path / "jobs" / "7" / "1"
     where.mkdir(parents=True)
     yield where
-    if (where / "output.log").exists():
+    if beside(where, CLAIM).exists():
         with suppress(AttemptGone):
             await (await engine.attach(ref(), where, "")).kill()
 
@@ -82,13 +83,12 @@ async def read(attempt: LocalAttempt, offset: int = 0) -> list[RawLine]:
     return [line async for batch in attempt.lines(offset) for line in batch]
 
 
-def work(directory: Path) -> Path:
-    """Where a command runs that names no place of its own."""
-    return directory / "work"
-
-
 def said(directory: Path) -> str:
-    return (directory / "output.log").read_text()
+    return beside(directory, LOG).read_text()
+
+
+def claimed(directory: Path) -> str:
+    return beside(directory, CLAIM).read_text() if beside(directory, CLAIM).exists() else ""
 
 
 def runs(pid: int) -> bool:
@@ -108,11 +108,21 @@ async def test_exit_code_and_output_of_a_job_are_known(engine: LocalEngine, dire
 
 
 async def test_an_exit_code_that_cannot_be_written_is_told_all_the_same(engine: LocalEngine, directory: Path) -> None:
-    attempt = await launch(engine, directory, "sh", "-c", "mkdir ../exit; exit 3")
+    attempt = await launch(engine, directory, "sh", "-c", "rm ../1.claim; mkdir ../1.claim; exit 3")
     assert await attempt.wait() == Exit(3)
 
 
-@pytest.mark.parametrize("damage", ["mkfifo exit", "mkdir exit", "echo 0 > exit", "rm -rf ../1"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rm 1.claim; mkfifo 1.claim",
+        "rm 1.claim; mkdir 1.claim",
+        "echo 0 > 1.claim",
+        "yes | head -999 >> 1.claim",
+        "rm -rf 1*",
+        "rm -rf ../7",
+    ],
+)
 async def test_an_exit_code_is_kept_whatever_a_job_has_put_in_its_place(
     engine: LocalEngine, directory: Path, damage: str
 ) -> None:
@@ -132,7 +142,7 @@ async def test_a_second_start_of_the_same_attempt_is_refused(engine: LocalEngine
 async def test_of_two_shims_only_one_runs_the_job(engine: LocalEngine, directory: Path) -> None:
     first = await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
     await until(lambda: "started" in said(directory))
-    (directory / "output.log").rename(directory / "first.log")
+    beside(directory, LOG).rename(directory / "first.log")
     with pytest.raises(AlreadyLaunched):
         await launch(engine, directory, "sh", "-c", "echo started; sleep 60")
     assert "started" not in said(directory)
@@ -205,7 +215,7 @@ async def test_one_shim_runs_many_jobs(engine: LocalEngine, directory: Path) -> 
     for number, where in enumerate(wheres):
         attempt = await launch(engine, where, "sh", "-c", f"echo $N; pwd; exit {number}", env={"N": f"job {number}"})
         assert await attempt.wait() == Exit(number)
-        assert said(where).splitlines() == [f"job {number}", str(work(where))]
+        assert said(where).splitlines() == [f"job {number}", str(where)]
     assert len({shim_of(where) for where in wheres}) == 1
 
 
@@ -278,7 +288,7 @@ print("ready")
 
 
 async def grandchild(directory: Path) -> int:
-    told = work(directory) / "grandchild"
+    told = directory / "grandchild"
     await until(lambda: told.exists() and told.read_text().strip())
     return int(told.read_text())
 
@@ -341,7 +351,7 @@ async def test_a_daemon_that_hides_ends_with_an_adopted_job(engine: LocalEngine,
         if killed:
             await adopted.kill()
             assert not runs(pid())
-        (work(directory) / "go").touch()
+        (directory / "go").touch()
         assert await adopted.wait() == Exit(128 + signal.SIGKILL if killed else 3)
         assert not runs(pid())
 
@@ -360,7 +370,7 @@ async def test_what_a_job_left_behind_is_never_taken_for_another_jobs(engine: Lo
 
 
 def shim_of(directory: Path) -> int:
-    return int((directory / "pid").read_text().split()[0])
+    return int(claimed(directory).split()[0])
 
 
 async def test_a_shim_killed_alone_leaves_nothing_running(engine: LocalEngine, directory: Path) -> None:
@@ -392,7 +402,7 @@ async def test_without_a_broker_a_shim_ends_with_its_job(engine: LocalEngine, di
     await launch(engine, directory, "sh", "-c", "while [ ! -e go ]; do sleep 0.01; done")
     await engine.close()
     assert runs(shim_of(directory))
-    (work(directory) / "go").touch()
+    (directory / "go").touch()
     await until(lambda: not runs(shim_of(directory)))
 
 
@@ -407,15 +417,15 @@ async def test_a_new_broker_finds_a_running_job_and_hears_its_end(engine: LocalE
     adopted = await second.attach(ref(), directory, first.engine_ref)
     assert adopted.engine_ref == first.engine_ref
     assert (await second.inventory()).alive == (ref(),)
-    (work(directory) / "go").touch()
+    (directory / "go").touch()
     assert [line.data for line in await read(adopted, offset=4)] == [b"two"]
     assert await adopted.wait() == Exit(4)
     await second.close()
 
 
 # What a job does to the files of its own attempt, where it meets them.
-DAMAGES = ["echo $$ > pid", "rm pid; mkfifo pid", "rm output.log; mkfifo output.log", "echo 0 > exit", "mkfifo exit",
-           "rm -rf ../1", "rm -rf *"]  # fmt: skip
+DAMAGES = ["echo $$ > 1.claim", "echo 0 >> 1.claim", "rm 1.claim; mkfifo 1.claim", "rm 1.log; mkfifo 1.log",
+           "rm -rf 1", "rm -rf *"]  # fmt: skip
 
 
 async def damaged(engine: LocalEngine, directory: Path, damage: str, rest: str) -> LocalAttempt:
@@ -430,7 +440,7 @@ async def damaged(engine: LocalEngine, directory: Path, damage: str, rest: str) 
 async def test_a_job_that_empties_its_folder_touches_nothing_of_the_brokers(
     engine: LocalEngine, directory: Path
 ) -> None:
-    attempt = await launch(engine, directory, "sh", "-c", "echo $$ > pid; echo 0 > exit; rm -rf *; echo done; exit 3")
+    attempt = await launch(engine, directory, "sh", "-c", "echo $$ > 1.claim; rm -rf * .[a-z]*; echo done; exit 3")
     assert await attempt.wait() == Exit(3)
     assert said(directory) == "done\n"
     assert await (await restarted().attach(ref(), directory, "")).wait() == Exit(3)
@@ -473,10 +483,10 @@ async def test_what_a_job_left_behind_is_not_taken_for_the_job(directory: Path, 
     """It has ended, and its shim waits for the rest."""
     engine = restarted(grace_s=1.0)
     rest = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' & sleep 0.1; exit 4"
-    first = await damaged(engine, directory, "rm pid", rest)
+    first = await damaged(engine, directory, "rm 1.claim", rest)
     await engine.close()
     (directory.parent / "go").touch()
-    await until((directory / "exit").exists)
+    await until(lambda: claimed(directory).endswith("\n4\n"))
     adopted = await restarted().attach(ref(), directory, first.engine_ref if known else "")
     assert await adopted.wait() == Exit(4)
 
@@ -496,7 +506,7 @@ async def test_a_job_that_ended_while_no_broker_watched_tells_its_exit_code(
 ) -> None:
     await launch(engine, directory, "sh", "-c", "echo bye; exit 5")
     await engine.close()
-    await until(lambda: (directory / "exit").exists() and (directory / "exit").read_text().startswith("5 "))
+    await until(lambda: claimed(directory).endswith("\n5\n"))
     adopted = await engine.attach(ref(), directory, "")
     assert [line.data for line in await read(adopted)] == [b"bye"]
     assert await adopted.wait() == Exit(5)
@@ -518,11 +528,11 @@ async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, direc
         born = proc.process(stranger.pid)
         assert born is not None
         told = f"{stranger.pid} {born.start}"
-        (directory / "pid").write_text(f"{told} {proc.boot_id()} 0\n{told}\n")  # all right but their environment
+        beside(directory, CLAIM).write_text(f"{told} {proc.boot_id()} 0\n{told}\n")  # all right but their environment
         attempt = await engine.attach(ref(), directory, "")
         assert await attempt.wait() == Exit(None)
         await attempt.kill()
-        (directory / "pid").write_text(f"{stranger.pid} {born.start - 1} {proc.boot_id()} 0\n")
+        beside(directory, CLAIM).write_text(f"{stranger.pid} {born.start - 1} {proc.boot_id()} 0\n")
         attempt = await restarted().attach(ref(), directory, "")
         await attempt.kill()
         assert await attempt.wait() == Exit(128 + signal.SIGKILL)
@@ -535,12 +545,10 @@ async def test_a_recycled_pid_is_never_taken_for_ours(engine: LocalEngine, direc
 
 async def test_after_a_reboot_an_attempt_is_gone_for_certain(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sleep", "60")
-    await until(lambda: (directory / "pid").exists() and (directory / "pid").read_text().endswith("\n"))
-    said = (directory / "pid").read_text()
+    said = claimed(directory)
     await attempt.kill()
     await attempt.wait()
-    (directory / "pid").write_text(said.replace(proc.boot_id(), "00000000-another-boot"))
-    (directory / "exit").unlink()
+    beside(directory, CLAIM).write_text(said.replace(proc.boot_id(), "00000000-another-boot"))
     adopted = await restarted().attach(ref(), directory, "")
     assert await adopted.wait() == Exit(None)
 
@@ -615,11 +623,27 @@ async def test_past_its_limit_only_events_of_a_log_are_read(directory: Path) -> 
 async def test_only_plain_files_of_a_job_are_fetched(engine: LocalEngine, directory: Path) -> None:
     attempt = await launch(engine, directory, "sh", "-c", "echo data > plain; mkfifo pipe; ln -s /etc/passwd link")
     await attempt.wait()
-    assert await attempt.fetch("work/plain") == b"data\n"
-    assert [await attempt.fetch("work/plain", last) for last in (2, 5, 6)] == [b"a\n", b"data\n", b"data\n"]
+    assert await attempt.fetch("plain") == b"data\n"
+    assert [await attempt.fetch("plain", last) for last in (2, 5, 6)] == [b"a\n", b"data\n", b"data\n"]
     for name in ("pipe", "link", "missing"):
         with pytest.raises(FileNotFoundError):
-            await attempt.fetch(f"work/{name}")
+            await attempt.fetch(name)
+
+
+GO = "until [ -e {go} ]; do sleep 0.01; done; exit 4"
+
+
+async def test_an_exit_code_has_its_room_on_the_disk_from_the_start(engine: LocalEngine, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+        directory = disk / "1"
+        await launch(engine, directory, "sh", "-c", GO.format(go=tmp_path / "go"))
+        await engine.close()
+        shim = shim_of(directory)
+        with full(disk):
+            (tmp_path / "go").touch()
+            await until(lambda: not runs(shim))
+        adopted = await engine.attach(ref(), directory, "")
+        assert await adopted.wait() == Exit(4)
 
 
 async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
@@ -627,13 +651,14 @@ async def test_an_exit_code_waits_for_room_on_the_disk_even_without_a_broker(
 ) -> None:
     with small_disk(tmp_path / "disk", 1) as disk:
         directory = disk / "1"
-        await launch(engine, directory, "sh", "-c", f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 4")
+        await launch(engine, directory, "sh", "-c", GO.format(go=tmp_path / "go"))
+        await engine.close()
+        shim = shim_of(directory)
+        beside(directory, CLAIM).unlink()
         with full(disk):
-            await engine.close()
-            shim = shim_of(directory)
             (tmp_path / "go").touch()
-            await until(lambda: (directory / "exit").exists())
-            assert (directory / "exit").read_text() == ""
+            await until(beside(directory, CLAIM).exists)
+            assert claimed(directory) == ""
             assert runs(shim)
         await until(lambda: not runs(shim))
         adopted = await engine.attach(ref(), directory, "")
@@ -650,7 +675,7 @@ class Kernel:
         """At once."""
         for directory in jobs:
             self.kills += 1
-            os.kill(int((directory / "pid").read_text().split()[4]), signal.SIGKILL)
+            os.kill(int(claimed(directory).split()[4]), signal.SIGKILL)
 
 
 OOM = Exit(128 + signal.SIGKILL, oom_killed=True)
@@ -691,7 +716,7 @@ async def test_lack_of_memory_long_ago_is_not_why_a_job_was_killed(
     kernel.kills += 1
     monkeypatch.setattr(broker.engines.memory_kills, "LATE_S", 0.0)
     await engine.inventory()
-    os.kill(int((directory / "pid").read_text().split()[4]), signal.SIGKILL)
+    os.kill(int(claimed(directory).split()[4]), signal.SIGKILL)
     assert await attempt.wait() == Exit(128 + signal.SIGKILL)
     await engine.close()
 

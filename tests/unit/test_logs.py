@@ -9,14 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker import logs
-from broker.protocol.job import LOG_NAME, TIMES_NAME, Attempt
+from broker.beside import LOG, TIMES, beside
+from broker.protocol.job import Attempt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENT = b'\x1e{"event": "note", "n": 1, "at": "2026-01-01T00:00:00Z", "text": "x"}\n'
 
 
 def attempt(directory: Path, data: bytes, ended: bool = True) -> Attempt:
-    (directory / LOG_NAME).write_bytes(data)
+    beside(directory, LOG).write_bytes(data)
     end = NOW if ended else None
     return Attempt(job_id=1, fence=1, node="local", directory=str(directory), started_at=NOW, ended_at=end)
 
@@ -65,7 +66,7 @@ def test_what_stands_before_a_line_is_read_backwards_without_a_gap(
     between = EVENT if events else b""
     of = attempt(tmp_path, between + b"".join(text.encode() + b"\n" + between for text in wanted))
     seen: list[str] = []
-    before = (tmp_path / LOG_NAME).stat().st_size
+    before = beside(tmp_path, LOG).stat().st_size
     while before:
         chunk = logs.read(of, tail=count, before=before)
         assert chunk.next_offset == before and chunk.start < before
@@ -78,16 +79,16 @@ def test_what_stands_before_a_line_is_read_backwards_without_a_gap(
 
 def test_whoever_reads_a_log_never_waits_for_what_a_job_has_put_in_its_place(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"said\n")
-    os.mkfifo(tmp_path / TIMES_NAME)
+    os.mkfifo(beside(tmp_path, TIMES))
     assert texts(logs.read(of)) == ["said"]
-    (tmp_path / LOG_NAME).unlink()
-    os.mkfifo(tmp_path / LOG_NAME)
+    beside(tmp_path, LOG).unlink()
+    os.mkfifo(beside(tmp_path, LOG))
     assert (logs.read(of).lines, logs.read(of, since=NOW).eof) == ([], True)
 
 
 def test_an_attempt_without_output_is_empty(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"")
-    (tmp_path / LOG_NAME).unlink()
+    beside(tmp_path, LOG).unlink()
     chunk = logs.read(of)
     assert (chunk.lines, chunk.next_offset, chunk.eof) == ([], 0, True)
 
@@ -123,7 +124,7 @@ def indexed(directory: Path, count: int) -> Attempt:
     of = attempt(directory, b"".join(b"line%05d\n" % number for number in range(count)))
     first = int(NOW.timestamp() * 1000)
     entries = "".join(f"{number * 10} {first + number * 1000}\n" for number in range(count))
-    (directory / TIMES_NAME).write_text(entries)
+    beside(directory, TIMES).write_text(entries)
     return of
 
 
@@ -139,7 +140,7 @@ def test_lines_are_found_by_the_time_they_were_written(tmp_path: Path, second: i
 
 def test_a_line_has_the_time_of_the_reading_it_came_with(tmp_path: Path) -> None:
     of = attempt(tmp_path, b"a\nb\nc\n")
-    (tmp_path / TIMES_NAME).write_text("0 1000\n4 2000\n9")
+    beside(tmp_path, TIMES).write_text("0 1000\n4 2000\n9")
     assert [line.at and line.at.timestamp() for line in logs.read(of).lines] == [1, 1, 2]
     assert [line.at and line.at.timestamp() for line in logs.read(of, 2).lines] == [1, 2]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.engines import claim
 from broker.engines.attempt import LocalAttempt
 from broker.engines.base import AttemptRef, Launch
 from broker.ledger.records import AttemptStart, Change
@@ -36,7 +37,7 @@ async def reason_of_attempt(broker: Broker, job_id: int) -> EndReason | None:
 
 
 def shim_of(attempt: Attempt) -> int:
-    return int((Path(attempt.directory) / "pid").read_text().split()[0])
+    return int((claim.read(Path(attempt.directory)) or "").split()[0])
 
 
 async def test_a_command_runs_and_completes(broker: Broker) -> None:
@@ -293,7 +294,7 @@ async def test_the_third_death_in_a_row_waits_for_a_person(broker: Broker) -> No
 
 
 async def test_a_shim_killed_alone_interrupts_the_job(broker: Broker) -> None:
-    job_id = await broker.shell("echo ready; [ .. -ef ../../2 ] || sleep 60")
+    job_id = await broker.shell("echo ready; [ . -ef ../2 ] || sleep 60")
     await broker.says(job_id, "ready")
     [attempt] = await broker.ledger.attempts(job_id)
     await broker.reached(job_id, JobState.RUNNING)
@@ -326,7 +327,7 @@ async def test_a_job_that_ended_while_the_broker_was_away_gets_its_verdict(start
     directories = [Path((await broker.ledger.attempts(job_id))[0].directory) for job_id in (good, bad)]
     await broker.__aexit__(None, None, None)
     (tmp_path / "go").touch()
-    await until(lambda: all((directory / "exit").exists() for directory in directories))
+    await until(lambda: None not in [claim.exit_code(directory, None) for directory in directories])
     broker = await start()
     assert (await broker.ended(good)).state is JobState.COMPLETED
     assert "exit code 7" in (await broker.ended(bad)).message
@@ -377,8 +378,8 @@ async def _alive(broker: Broker, ref: object) -> bool:
     return ref in (await broker.engine.inventory()).alive
 
 
-@pytest.mark.parametrize("damage", ["echo $$ > pid", "echo 0 > exit", "rm -rf *", "rm pid; mkfifo pid",
-                                    "rm output.log; mkfifo output.log"])  # fmt: skip
+@pytest.mark.parametrize("damage", ["echo $$ > 1.claim", "rm -rf *", "rm 1.claim; mkfifo 1.claim",
+                                    "rm 1.log; mkfifo 1.log"])  # fmt: skip
 async def test_a_job_that_hurts_the_files_of_its_attempt_runs_once(start: Start, tmp_path: Path, damage: str) -> None:
     broker = await start()
     ran = tmp_path / "ran"
@@ -407,7 +408,7 @@ async def test_a_job_that_hurt_its_files_and_ended_while_the_broker_was_away_ran
     [attempt] = await broker.ledger.attempts(job_id)
     await broker.__aexit__(None, None, None)
     (tmp_path / "go").touch()
-    await until((Path(attempt.directory) / "exit").exists)
+    await until(lambda: claim.exit_code(Path(attempt.directory), None) is not None)
     broker = await start()
     job = await broker.ended(job_id)
     assert (job.state, job.fence) == (JobState.COMPLETED, 1)
@@ -415,7 +416,7 @@ async def test_a_job_that_hurt_its_files_and_ended_while_the_broker_was_away_ran
 
 
 async def test_times_that_cannot_be_written_hold_nothing_up(broker: Broker) -> None:
-    job_id = await broker.shell("cd ..; mkfifo output.times; echo said")
+    job_id = await broker.shell("cd ..; mkfifo 1.times; echo said")
     assert (await broker.ended(job_id)).state is JobState.COMPLETED
     assert await broker.output(job_id) == "said\n"
 
@@ -435,7 +436,7 @@ async def running(start: Start) -> tuple[int, Path]:
     job_id = await broker.shell("echo ready; while [ ! -e go ]; do sleep 0.01; done; echo done")
     await broker.reached(job_id, JobState.RUNNING)
     [attempt] = await broker.ledger.attempts(job_id)
-    return job_id, Path(attempt.directory) / "work" / "go"
+    return job_id, Path(attempt.directory) / "go"
 
 
 async def test_a_job_out_of_reach_is_unknown_until_it_is_found_again(
