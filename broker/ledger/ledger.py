@@ -154,6 +154,10 @@ class Ledger:
         """A warning where a job that has not ended has it too."""
         return await self._readers.run(submission.shared_task_id, task_id)
 
+    async def warnings(self, job_ids: Sequence[int]) -> dict[int, list[str]]:
+        """What is worth knowing of each, of those of which anything is."""
+        return await self._readers.run(reads.warnings, job_ids)
+
     async def find(self, ref: str) -> int:
         """A job's id from what a person or program calls it: a number, a task_id, or a name; of several with the same
         name the only one that has not ended. Raises NotFound, or Conflict naming the candidates."""

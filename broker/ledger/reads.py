@@ -49,6 +49,16 @@ def specs(db: sqlite3.Connection, job_ids: Sequence[int]) -> list[Job]:
     return [found[job_id] for job_id in job_ids if job_id in found]
 
 
+def warnings(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Of those that have any."""
+    rows = db.execute(
+        """SELECT jobs.id, warnings FROM json_each(?) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+           WHERE warnings IS NOT NULL ORDER BY jobs.id""",
+        (encoded(list(job_ids)),),
+    )
+    return {job_id: orjson.loads(warned) for job_id, warned in rows}
+
+
 def with_sparks(db: sqlite3.Connection, jobs: list[Job]) -> list[Job]:
     """Fills in `spark` of jobs that have epochs."""
     trained = {job.id: job for job in jobs if job.epoch}
