@@ -247,6 +247,12 @@ def test_what_an_editor_leaves_at_the_end_of_a_key_is_no_part_of_it(
     assert discovery.find("http://127.0.0.1:1", tmp_path).key == "secret"
 
 
+def test_a_user_whom_the_system_does_not_know_by_name_can_queue_commands_too() -> None:
+    with patch("getpass.getuser", side_effect=KeyError("getpwuid(): uid not found: 4321")):
+        done = wyolo("run", "--", "true")
+    assert (done.returncode, b"no broker runs on" in done.stderr) == (3, True)
+
+
 def test_an_answer_that_cannot_be_written_is_told_apart_from_a_failed_job() -> None:
     """With --json the error itself goes to standard output."""
     command = [sys.executable, "-P", "-m", "wyolo_tui", "jobs", "--json"]
