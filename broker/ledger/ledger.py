@@ -150,9 +150,9 @@ class Ledger:
         """The jobs that were submitted with this Idempotency-Key; None where it is new. Raises IdempotencyConflict."""
         return await self._readers.run(submission.answered, key, body_hash)
 
-    async def shared_task_id(self, task_id: str) -> Finding | None:
-        """A warning where a job that has not ended has it too."""
-        return await self._readers.run(submission.shared_task_id, task_id)
+    async def shared_task_id(self, task_id: str, but: int | None = None) -> Finding | None:
+        """A warning where a job that has not ended has it too, `but` aside."""
+        return await self._readers.run(submission.shared_task_id, task_id, but)
 
     async def warnings(self, job_ids: Sequence[int]) -> dict[int, list[str]]:
         """What is worth knowing of each, of those of which anything is."""
