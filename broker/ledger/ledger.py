@@ -216,6 +216,10 @@ class Ledger:
         """In order; with None for `after` the newest of it."""
         return await self._readers.run(reads.audit, job_id, after, limit)
 
+    async def newest(self, job_id: int, verb: str) -> AuditEntry | None:
+        """What was last written down of that kind, however long the job's history is."""
+        return await self._readers.run(reads.newest, job_id, verb)
+
     async def nodes(self) -> dict[str, NodeRecord]:
         """Of every node of which anything was ever seen or said, by name."""
         return await self._readers.run(nodes.records)

@@ -219,6 +219,13 @@ def audit(db: sqlite3.Connection, job_id: int | None, after: int | None, limit: 
     return [audit_of(row) for row in (reversed(rows) if after is None else rows)]
 
 
+def newest(db: sqlite3.Connection, job_id: int, verb: str) -> AuditEntry | None:
+    row = db.execute(
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND verb = ? ORDER BY seq DESC LIMIT 1", (job_id, verb)
+    ).fetchone()
+    return None if row is None else audit_of(row)
+
+
 def outbox(db: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
     rows: list[tuple[int, Literal["enqueue", "dequeue", "result"], int, int, float, str | None]] = db.execute(
         "SELECT id, op, job_id, priority, rank, body FROM outbox ORDER BY id LIMIT ?", (limit,)
