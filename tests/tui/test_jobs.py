@@ -482,6 +482,21 @@ async def test_a_remedy_names_the_key_and_not_the_command_line(tmp_path: Path) -
         assert "wyolo resume" not in tui.words
 
 
+async def test_what_can_be_done_about_it_names_the_keys_as_they_are_mapped(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('"job.hold" = "f4"\n"make.clone" = "f5"\n')
+    link = FakeLink()
+    link.held[47] = link.held[47].model_copy(update={"state": JobState.HELD, "waits_for": ""})
+    async with cockpit(link, config_dir=tmp_path) as tui:
+        await tui.on(47)
+        await tui.press("w")
+        await tui.shows("held: f4 releases it")
+        assert tui.words.count("f4 releases it") >= 2
+        await tui.press("escape")
+        await tui.on(43)
+        await tui.press("w")
+        await tui.shows("R runs it again, f5 clones")
+
+
 async def test_a_key_that_wants_a_job_says_so_where_there_is_none() -> None:
     async with cockpit(FakeLink(jobs=[])) as tui:
         await tui.shows("There are no jobs yet")
