@@ -107,6 +107,20 @@ def test_no_epoch_is_missing_in_a_sparkline_whatever_is_heard_before_its_value()
     assert read_again.jobs[45].spark == [0.1, 0.2, 0.3]
 
 
+def test_a_sparkline_goes_on_from_an_earlier_checkpoint_with_the_epochs_before_it() -> None:
+    trained = [n / 10 for n in range(1, 6)]
+    known = JOBS[45].model_copy(update={"state": JobState.RUNNING, "fitness_name": "map", "epoch": 5, "spark": trained})
+    again = [EpochDone(at=NOW, seq=2 * n, job_id=45, attempt=2, epoch=n, values={"map": 0.9}) for n in (3, 4)]
+    rows = [known.model_copy(update={"epoch": n, "spark": [], "fitness": 0.9}) for n in (3, 4)]
+    told = [JobChanged(seq=2 * n + 1, at=NOW, job=row, verb="epoch") for n, row in zip((3, 4), rows, strict=True)]
+    board = snapshot([known], [], None, 0)
+    events = [again[0], told[0], again[1], told[1]]
+    for after in (fold(board, events)[0], _one_by_one(board, events)):
+        assert after.jobs[45].spark == [0.1, 0.2, 0.9, 0.9] and not after.sparked
+    gone = told[0].model_copy(update={"job": rows[0].model_copy(update={"epoch": 1, "fitness": None})})
+    assert fold(board, [gone])[0].jobs[45].spark == []
+
+
 def _one_by_one(board: Board, events: Sequence[FollowerEvent]) -> Board:
     for event in events:
         board, _ = fold(board, [event])
