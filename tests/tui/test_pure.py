@@ -29,6 +29,7 @@ from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
 from wyolo_tui.board import Board, more
+from wyolo_tui.cli.tables import STYLES
 from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
@@ -255,6 +256,15 @@ def test_text_can_be_read_on_whatever_it_stands_in_each_theme(theme: Theme) -> N
     assert not faint
     for text in (theme.secondary, theme.foreground):
         assert text is not None and min(contrast(Color.parse(text), under) for under in unders[:2]) >= 4.5
+
+
+def test_no_text_has_the_colour_that_is_the_ground_in_some_terminals() -> None:
+    """Of Solarized's sixteen bright black is the ground: https://ethanschoonover.com/solarized/#the-values."""
+    theme = next(theme for theme in THEMES if theme.ansi)
+    text = [role for role in ROLES[theme.name] if not role.startswith(NO_TEXT)]
+    assert not [role for role in text if "bright_black" in Palette(theme.name).css(role)]
+    assert not [role for role, style in STYLES.items() if not role.startswith(NO_TEXT) and "bright_black" in style]
+    assert "bright_black" not in (theme.secondary or "")
 
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6), most=st.integers(2, 12), whole=st.booleans())
