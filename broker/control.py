@@ -246,7 +246,20 @@ class Control(Making):
             await self._ledger.remove(job_id, by)
         self._wake()
         if files:
-            await asyncio.to_thread(shutil.rmtree, self._jobs_dir / str(job_id), ignore_errors=True)
+            await self._delete_files(job_id)
+
+    async def expire(self, job_id: int, why: str) -> None:
+        """Of an ended job the files go, and all that was written down stays; a resume begins at the first epoch. Said
+        once, however often it takes. Raises NotFound, Conflict."""
+        async with self._lock(job_id):
+            job, said = await self._ledger.job(job_id), await self._ledger.newest(job_id, "expire")
+            if said is None or job.ended_at is None or said.at < job.ended_at:
+                told = {"message": f"its files are removed: {why}"}
+                await self._ledger.expire(Change(job_id, "expire", expect=FINAL, data=told))
+            await self._delete_files(job_id)
+
+    async def _delete_files(self, job_id: int) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._jobs_dir / str(job_id), ignore_errors=True)
 
     # --- how a verb is done ---
 

@@ -125,6 +125,10 @@ class Ledger:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""
         await self._writer.put(lambda tx: changes.remove(tx, job_id, by), True, job_id)
 
+    async def expire(self, change: Change) -> Job:
+        """Its files go, and with them what is known of its checkpoints. Raises as `advance` does."""
+        return await self._writer.put(lambda tx: changes.expire(tx, change), True, change.job_id)
+
     async def note_node(self, name: str, what: NodeNote) -> None:
         """Raises LedgerFull."""
         await self._writer.put(lambda tx: nodes.note(tx, name, what))
@@ -219,6 +223,14 @@ class Ledger:
     async def newest(self, job_id: int, verb: str) -> AuditEntry | None:
         """What was last written down of that kind, however long the job's history is."""
         return await self._readers.run(reads.newest, job_id, verb)
+
+    async def ended(self, job_ids: Sequence[int]) -> dict[int, datetime]:
+        """When, of those of them that have."""
+        return await self._readers.run(reads.ended, job_ids)
+
+    async def specs_ahead(self) -> list[str]:
+        """As JSON, of the jobs that have not ended."""
+        return await self._readers.run(reads.specs_ahead)
 
     async def nodes(self) -> dict[str, NodeRecord]:
         """Of every node of which anything was ever seen or said, by name."""

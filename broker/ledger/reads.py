@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import orjson
@@ -19,6 +20,7 @@ from broker.ledger.rows import (
     checkpoint_of,
     encoded,
     job_with_spec,
+    moment,
     priority_rank,
 )
 from broker.protocol.api import MetricTable
@@ -224,6 +226,20 @@ def newest(db: sqlite3.Connection, job_id: int, verb: str) -> AuditEntry | None:
         f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND verb = ? ORDER BY seq DESC LIMIT 1", (job_id, verb)
     ).fetchone()
     return None if row is None else audit_of(row)
+
+
+def ended(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, datetime]:
+    """When, of those that have."""
+    rows = db.execute(
+        "SELECT id, ended_at FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND shelf = 2",
+        (encoded(list(job_ids)),),
+    )
+    return {job_id: moment(at) for job_id, at in rows}
+
+
+def specs_ahead(db: sqlite3.Connection) -> list[str]:
+    """As JSON, of the jobs that have not ended."""
+    return [spec for (spec,) in db.execute("SELECT spec FROM jobs JOIN specs ON job_id = id WHERE shelf < 2")]
 
 
 def outbox(db: sqlite3.Connection, limit: int) -> list[OutboxEntry]:
