@@ -213,6 +213,7 @@ def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() ->
     assert told("epoch", epoch=12, seconds=None, fitness=None) == "14:02:11     epoch      12  attempt 2"
     assert told("checkpoint", epoch=12, path="/x.pt") == "14:02:11     checkpoint of epoch 12  attempt 2"
     assert told("started", model="yolov8n.pt") == "14:02:11     started    attempt 2"
+    assert told("expire", message="its files go") == "14:02:11     expire     its files go  attempt 2"
 
 
 def test_a_change_of_priority_says_which_it_is_now() -> None:
