@@ -22,6 +22,7 @@ from broker.ledger.ledger import Ledger
 from broker.node_verbs import NodeVerbs
 from broker.own_redis import OwnRedis
 from broker.queue import Queue
+from broker.retention import Retention
 from broker.scheduler.rooms import Condition
 from broker.scheduler.scheduler import Scheduler
 from broker.settings import NodeSettings, Settings
@@ -86,6 +87,8 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
         verbs = NodeVerbs(fleet, ledger, control)
         services = Services(settings, ledger, bus, control, fleet, supervisor, scheduler, verbs)
 
+        retention = Retention(ledger, control, jobs_directory(settings), settings.keep_days)
+
         async def schedule() -> None:
             if found := await supervisor.take_up():
                 _log.info("%d attempts of an earlier broker are looked for", len(found))
@@ -96,7 +99,9 @@ async def assembled(settings: Settings, redis: OwnRedis | None) -> AsyncGenerato
 
         async def prune() -> None:
             while True:
-                await ledger.prune(datetime.now(UTC) - timedelta(days=settings.idempotency_days))
+                now = datetime.now(UTC)
+                await ledger.prune(now - timedelta(days=settings.idempotency_days))
+                await retention.sweep(now)
                 await asyncio.sleep(PRUNE_S)
 
         parts = {"scheduler": schedule, "intake": Intake(queue, control).run, "nodes": fleet.watch, "prune": prune}

@@ -18,6 +18,7 @@ from broker.ledger.ledger import Ledger
 from broker.ledger.records import Change
 from broker.making import Making, spec_of
 from broker.protocol.api import ErrorCode, Finding, MoveRequest, ResolveRequest, SubmitRequest
+from broker.protocol.findings import line
 from broker.protocol.job import Job, JobSpec, TrainWork
 from broker.protocol.states import ACTIVE, FINAL, WAITING, EndReason, Intent, JobState, Priority
 
@@ -69,6 +70,7 @@ class Control(Making):
             admitted = await self._admission.read(request, base)
             spec = admitted.required()
             priority = None if spec.priority is base.priority else spec.priority
+            said = [*admitted.warnings, *map(line, await self._sharing(spec, job_id))]
 
             def decide(job: Job) -> Change:
                 if job.state not in WAITING:
@@ -76,7 +78,6 @@ class Control(Making):
                 if job.spec != before.spec:
                     raise _unfit(job, "edited", "what it will do has changed meanwhile: edit it again")
                 to = JobState.HELD if request.hold and job.state is JobState.QUEUED else None
-                said = admitted.warnings
                 return Change(job_id, "edit", to=to, by=by, spec=spec, priority=priority, warnings=said)
 
             return await self._change(job_id, decide)
@@ -138,6 +139,7 @@ class Control(Making):
         `epochs`: extend to so many in all. Raises Conflict where there is nothing to go on with.
         """
         saved = await self._ledger.checkpoints(job_id)
+        shared = list(map(line, await self._sharing(spec_of(await self._ledger.job(job_id)), job_id)))
 
         def decide(job: Job) -> Change:
             if job.state is JobState.HELD:
@@ -151,7 +153,10 @@ class Control(Making):
                 message = f"goes on after epoch {saved[0].epoch}"
             else:
                 message = "no checkpoint was kept: starts at epoch 1"
-            return Change(job_id, "resume", to=JobState.QUEUED, message=message, by=by, spec=spec, infra_deaths=0)
+            said = list(dict.fromkeys([*job.warnings, *shared]))
+            return Change(
+                job_id, "resume", to=JobState.QUEUED, message=message, by=by, spec=spec, warnings=said, infra_deaths=0
+            )
 
         return await self._change(job_id, decide)
 
@@ -241,7 +246,20 @@ class Control(Making):
             await self._ledger.remove(job_id, by)
         self._wake()
         if files:
-            await asyncio.to_thread(shutil.rmtree, self._jobs_dir / str(job_id), ignore_errors=True)
+            await self._delete_files(job_id)
+
+    async def expire(self, job_id: int, why: str) -> None:
+        """Of an ended job the files go, and all that was written down stays; a resume begins at the first epoch. Said
+        once, however often it takes. Raises NotFound, Conflict."""
+        async with self._lock(job_id):
+            job, said = await self._ledger.job(job_id), await self._ledger.newest(job_id, "expire")
+            if said is None or job.ended_at is None or said.at < job.ended_at:
+                told = {"message": f"its files are removed: {why}"}
+                await self._ledger.expire(Change(job_id, "expire", expect=FINAL, data=told))
+            await self._delete_files(job_id)
+
+    async def _delete_files(self, job_id: int) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._jobs_dir / str(job_id), ignore_errors=True)
 
     # --- how a verb is done ---
 

@@ -10,7 +10,7 @@ from broker.crashpoint import crash_here
 from broker.errors import BadInput
 from broker.ledger.ledger import Ledger
 from broker.ledger.records import NewJob
-from broker.protocol.api import SubmitRequest, Validation
+from broker.protocol.api import Finding, SubmitRequest, Validation
 from broker.protocol.job import Job, JobSpec
 from broker.protocol.states import JobState
 
@@ -35,15 +35,19 @@ class Making:
         spec = admitted.spec
         if spec is None:
             return Validation(ok=False, findings=admitted.findings, data=admitted.data)
-        shared = None if spec.task_id is None else await self._ledger.shared_task_id(spec.task_id)
         return Validation(
             ok=True,
-            findings=[*admitted.findings, *([] if shared is None else [shared])],
+            findings=[*admitted.findings, *await self._sharing(spec)],
             spec=spec,
             data=admitted.data,
             would_start="held" if request.hold else await self._forecast(spec),
             pace=await self._ledger.pace(spec),
         )
+
+    async def _sharing(self, spec: JobSpec, job_id: int | None = None) -> list[Finding]:
+        """What is to be said of its task id, as the ledger says it of a new job."""
+        shared = None if spec.task_id is None else await self._ledger.shared_task_id(spec.task_id, job_id)
+        return [] if shared is None else [shared]
 
     async def submit(
         self,

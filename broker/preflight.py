@@ -42,14 +42,15 @@ _lock = threading.Lock()
 _asking = [threading.Lock() for _ in range(16)]  # who asks the same meanwhile waits for one answer
 
 
-def check(work: TrainWork, images_to_open: int, roots: Sequence[str] = ()) -> Result:
+def check(work: TrainWork, images_to_open: int, roots: Sequence[str] = (), datasets: Path | None = None) -> Result:
     """Blocking: call it in a thread. Findings with level error refuse the job; results are cached by the folder's
     newest change. Data set names of Ultralytics (coco8.yaml) without a file are not checked.
 
-    `roots`: real paths of the folders that all of it must lie in; none: anywhere.
+    `roots`: real paths of the folders that all of it must lie in; none: anywhere. `datasets`: the folder of data sets
+    that trainings have, where they have one.
     """
     named = paths_of(work)
-    asked = _questions(work, named, images_to_open, tuple(roots))
+    asked = _questions(work, named, images_to_open, tuple(roots), datasets)
     findings = [finding for where, path in named.items() if where not in asked for finding in _check_file(where, path)]
     summary, found = _ask("train.data", asked["train.data"]) if "train.data" in asked else (None, [])
     findings += found
@@ -59,17 +60,17 @@ def check(work: TrainWork, images_to_open: int, roots: Sequence[str] = ()) -> Re
     return summary, findings
 
 
-def strays(work: TrainWork, roots: Sequence[str]) -> list[Finding]:
+def strays(work: TrainWork, roots: Sequence[str], datasets: Path | None = None) -> list[Finding]:
     """Blocking. Only what lies outside `roots`; nothing else of it is looked at, and what is not there is no matter."""
     findings: list[Finding] = []
-    for question in _questions(work, paths_of(work), 0, tuple(roots)).values():
+    for question in _questions(work, paths_of(work), 0, tuple(roots), datasets).values():
         with suppress(OSError, ValueError):
             findings += survey.strays(question)
     return findings
 
 
 def _questions(
-    work: TrainWork, named: Mapping[str, str], images_to_open: int, roots: tuple[str, ...]
+    work: TrainWork, named: Mapping[str, str], images_to_open: int, roots: tuple[str, ...], datasets: Path | None
 ) -> dict[str, Question]:
     """What is asked of the training's own data set, and of another that the best model is validated on."""
     task, single = work.task or task_of(work.model), bool(work.args.get("single_cls"))
@@ -77,7 +78,7 @@ def _questions(
     last = tuple(dict.fromkeys(("train", "val", "val" if work.val.get("data") else split)))
     splits = {"train.data": last, "val.data": (split,)}
     return {
-        where: Question(Path(named[where]), task, single, images_to_open, splits[where], roots)
+        where: Question(Path(named[where]), task, single, images_to_open, splits[where], roots, datasets)
         for where in splits
         if where in named
     }

@@ -207,6 +207,14 @@ class Settings(BaseSettings):
         2000, ge=0, description="images of a data set that are opened by the preflight; 0 = none"
     )
     log_keep_mib: int = Field(default=512, ge=1, description="most MiB that one attempt may write to its log")
+    keep_days: float = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="days that the files of a job (log, checkpoints, results) are kept after its end; what was written "
+        "down of it, curves too, stays for ever. Not removed while a job that has not ended names one of them. 0 = for "
+        "ever",
+    )
     idempotency_days: float = Field(default=7.0, gt=0, description="days an Idempotency-Key is remembered")
 
     @classmethod

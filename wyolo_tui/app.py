@@ -41,7 +41,7 @@ from wyolo_tui.themes import NAMES, THEMES, Palette, named
 from wyolo_tui.tracking import track
 from wyolo_tui.trail import Trail
 from wyolo_tui.widgets.bars import LinkState
-from wyolo_tui.widgets.prompt import Line
+from wyolo_tui.widgets.field import Field
 
 if TYPE_CHECKING:
     from broker.protocol.job import Job
@@ -320,12 +320,12 @@ class WyoloApp(App[None]):
             if self._prompt_ends:
                 self._ahead.append(event)
                 return
-            if isinstance(event, events.Key) and isinstance(self.focused, Line):
-                self._prompt_ends = event.key in Line.ENDS
+            if isinstance(event, events.Key) and isinstance(self.focused, Field):
+                self._prompt_ends = event.key in Field.ENDS
         await super().on_event(event)
 
     def prompt_ended(self) -> None:
-        """The page has done what the line said: now what was typed behind it, in its order."""
+        """The page or the dialog has done what the line said: now what was typed behind it, in its order."""
         self.call_later(self._type_ahead)
 
     async def _type_ahead(self) -> None:

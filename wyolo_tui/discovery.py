@@ -64,13 +64,13 @@ def data_directory(given: Path | None = None) -> Path:
 
 def find(url: str | None = None, data_dir: Path | None = None) -> Address:
     """Where the broker should be. Reads files and asks nobody; raises BrokerOut where no broker has left an address, or
-    the one that was named is none."""
+    the one that was named is none, ProblemError where its key is none."""
     folder = data_directory(data_dir)
     url = named(url)
     if url:
         if not _is_address(url):
             raise BrokerOut(f"{url} is no address of a broker", f"as in http://127.0.0.1:{DEFAULT_PORT}")
-        return Address(url.rstrip("/"), os.environ.get("WYOLO_KEY") or _key(folder), folder)
+        return Address(url.rstrip("/"), _given_key() or _key(folder), folder)
     try:
         address = _read(folder)
     except FileNotFoundError:
@@ -219,11 +219,33 @@ def _read(folder: Path) -> Address:
     return Address(str(said["url"]), _key(folder), folder, int(said["pid"]))
 
 
+def _given_key() -> str:
+    return _whole("WYOLO_KEY", os.environ.get("WYOLO_KEY", ""))
+
+
 def _key(folder: Path) -> str:
+    file = folder / KEY_NAME
     try:
-        return (folder / KEY_NAME).read_text().strip()
+        return _whole(str(file), file.read_text(errors="surrogateescape"))
     except OSError:
         return ""
+
+
+def _whole(where: str, text: str) -> str:
+    """A key as it goes into a header: without what an editor or `echo` leaves at its end. Raises ProblemError."""
+    key = text.strip()
+    if not any(ord(character) < ord(" ") or character == "\x7f" for character in key):
+        return key
+    from broker.protocol.api import ErrorCode, Finding, Problem
+
+    said, hint = "holds more than a key: a line break or another control character is in it", "copy the key again"
+    finding = Finding(
+        where=where, message=said, hint=f"{hint}: the broker's data directory has it in the file `{KEY_NAME}`"
+    )
+    detail = f"{where}: {said}"
+    raise ProblemError(
+        Problem(title="Bad Request", status=400, detail=detail, code=ErrorCode.BAD_REQUEST, findings=[finding])
+    )
 
 
 def _held(folder: Path) -> bool:

@@ -120,7 +120,8 @@ class _Folding:
     def _job_changed(self, job: Job) -> None:
         before = self._known(job.id)
         keeps = before is not None and not job.spark and job.epoch >= before.epoch
-        self._put(_with_live(job, before), sparked=self._sparked_to(before) if before and keeps else job.epoch)
+        live = _with_live(job, before, self._sparked_to(before) if before else 0)
+        self._put(live, sparked=self._sparked_to(before) if before and keeps else job.epoch)
         self._occupy(job)
         if job.state in FINAL and before is not None and before.state not in FINAL:
             self._ended[job.id] = job
@@ -179,13 +180,17 @@ class _Folding:
         self._touched.add(node.name)
 
 
-def _with_live(job: Job, before: Job | None) -> Job:
-    """A row of the ledger may come without its live part; what was known of it stays true."""
+def _with_live(job: Job, before: Job | None, sparked: int) -> Job:
+    """A row of the ledger may come without its live part; what was known of it stays true. `sparked`: the newest epoch
+    in the sparkline. One that went back to an earlier checkpoint has replaced the epochs from there on."""
     if before is None:
         return job
     keep: dict[str, object] = {}
-    if not job.spark and before.spark and job.epoch >= before.epoch:
+    if not job.spark and job.epoch >= before.epoch:
         keep["spark"] = before.spark
+    elif not job.spark:
+        newest = [] if job.fitness is None else [job.fitness]
+        keep["spark"] = [*before.spark[: -(sparked - job.epoch + 1)], *newest]
     if not job.waits_for and job.state in BEFORE and job.state is before.state:
         keep["waits_for"] = before.waits_for  # the queue tells when it is another reason
     if job.state in ACTIVE and job.fence == before.fence:

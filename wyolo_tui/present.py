@@ -290,12 +290,13 @@ def where(job: "Job", gpu_index: dict[str, int] | None = None) -> str:
     return f"{job.node}:{gpus}" if gpus else job.node
 
 
-_REMEDY = re.compile(r"`wyolo (resume|resolve)(?: \d+)?`")
+_REMEDY = re.compile(r"`wyolo (resume|resolve|release)(?: \d+)?`")
+_KEY_OF = {"release": "job.hold"}  # else it is called as the verb is
 
 
 def by_key(text: str, key: Callable[[str], str]) -> str:
     """What the broker says for the command line, as it is done on the screen: '`wyolo resume 3` ...' -> 'r ...'."""
-    return _REMEDY.sub(lambda match: key(f"job.{match.group(1)}"), text)
+    return _REMEDY.sub(lambda match: key(_KEY_OF.get(match[1], f"job.{match[1]}")), text)
 
 
 def why(job: "Job") -> tuple[str, str]:
@@ -315,7 +316,7 @@ def why(job: "Job") -> tuple[str, str]:
     if job.intent:
         return "ending" if job.intent is Intent.KILL else "writing a checkpoint", "warn"
     if job.state is JobState.HELD:
-        return plain(job.waits_for) or "held: press h to release", "dim"
+        return plain(job.waits_for) or f"held: `wyolo release {job.id}` releases it", "dim"
     if job.state in WAITING:
         return plain(job.waits_for) or plain(job.message), "dim"
     if job.state is JobState.STARTING:

@@ -132,14 +132,16 @@ def config_lines(job: "Job") -> list[Cell]:
 def audit_data(entry: "AuditEntry") -> str:
     """Which epoch was done, how well and how fast; of which one a checkpoint is: '12: fitness 0.8123, took 1m 24s'."""
     data, epoch = entry.data, entry.data.get("epoch")
+    if isinstance(said := data.get("message"), str):  # of what is not why the job is as it is
+        return plain(said)
     if entry.job_id is None or not isinstance(epoch, int):
         return ""
     if entry.verb != "epoch":
         return f"of epoch {epoch}"
     fitness, seconds = data.get("fitness"), data.get("seconds")
-    said = [f"fitness {number(fitness)}"] if isinstance(fitness, float | int) else []
-    said += [f"took {duration(seconds)}"] if isinstance(seconds, float | int) and seconds else []
-    return f"{epoch}: {', '.join(said)}" if said else str(epoch)
+    told = [f"fitness {number(fitness)}"] if isinstance(fitness, float | int) else []
+    told += [f"took {duration(seconds)}"] if isinstance(seconds, float | int) and seconds else []
+    return f"{epoch}: {', '.join(told)}" if told else str(epoch)
 
 
 def audit_line(entry: "AuditEntry", now: datetime, zone: tzinfo | None, glyphs: Glyphs) -> Cell:

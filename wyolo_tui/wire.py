@@ -188,11 +188,16 @@ def _authorisation(key: str) -> dict[bytes, bytes]:
 
 def _who() -> dict[bytes, bytes]:
     """Whose request it is, for the job's history; the broker takes our word for it."""
+    name = own_name()
+    return {b"X-Wyolo-User": name.encode()} if name and name.isascii() and name.isprintable() else {}
+
+
+def own_name() -> str:
+    """This user's; empty where the system knows none, as in a container that runs by a number."""
     try:
-        name = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        return {}
-    return {b"X-Wyolo-User": name.encode()} if name.isascii() and name.isprintable() else {}
+        return ""
 
 
 def asked(model: type[M], **values: Any) -> M:

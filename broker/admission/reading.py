@@ -7,6 +7,7 @@ from typing import Any
 from broker import preflight
 from broker.admission.admitted import Admitted
 from broker.admission.checks import Checks, default_name
+from broker.dataset.description import own_datasets
 from broker.errors import BadInput
 from broker.protocol import document, legacy
 from broker.protocol.api import ErrorCode, Finding, SubmitRequest
@@ -37,10 +38,11 @@ def read(request: SubmitRequest, base: JobSpec | None, by: str, settings: Settin
     outside = _outside(spec.work, roots)
     if outside:
         return Admitted(None, [*said, *admitted.findings, *outside])
+    datasets = own_datasets() if any(node.engine == "local" for node in settings.nodes) else None  # none in a container
     if settings.preflight:
-        data, seen = preflight.check(spec.work, settings.preflight_images, roots)
+        data, seen = preflight.check(spec.work, settings.preflight_images, roots, datasets)
     else:
-        data, seen = None, preflight.strays(spec.work, roots) if roots else []
+        data, seen = None, preflight.strays(spec.work, roots, datasets) if roots else []
     failed = any(finding.level == "error" for finding in seen)
     findings = [*said, *admitted.findings, *seen]
     return Admitted(None if failed else admitted.spec, findings, data, ErrorCode.BAD_DATA)

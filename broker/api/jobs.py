@@ -46,8 +46,9 @@ async def submit(request: Request) -> Response:
 async def submit_many(request: Request) -> Response:
     wanted = await read(request, BatchRequest)
     key = request.headers.get("idempotency-key")
-    ids = await services(request).control.submit_many(wanted.jobs, key, user(request))
-    return answer(BatchAnswer(ids=ids), 201)
+    broker = services(request)
+    ids = await broker.control.submit_many(wanted.jobs, key, user(request))
+    return answer(BatchAnswer(ids=ids, warnings=await broker.ledger.warnings(ids)), 201)
 
 
 @router.post("/jobs:validate")

@@ -1,5 +1,7 @@
 """Reads a data.yaml by Ultralytics' rules: where the images are, which classes there are, what a label's row holds."""
 
+import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,8 +44,22 @@ def find(path: Path, tally: Tally) -> Path | None:
     return None
 
 
-def load(file: Path, splits: Iterable[str], tally: Tally) -> Description | None:
-    """Train and val must be there whatever is asked for. None after an error that leaves nothing more to check."""
+def own_datasets() -> Path:
+    """Where this user's own Ultralytics has its data sets, as trainer/environment.py chooses it (a test compares)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wyolo" / "datasets"
+    base = os.environ.get("YOLO_CONFIG_DIR") or os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    try:
+        said: object = json.loads((Path(base) / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return cache
+    return Path(str(cast("dict[str, Any]", said).get("datasets_dir") or cache)) if isinstance(said, dict) else cache
+
+
+def load(file: Path, splits: Iterable[str], tally: Tally, datasets: Path | None = None) -> Description | None:
+    """Train and val must be there whatever is asked for. None after an error that leaves nothing more to check.
+
+    `datasets`: the folder of data sets that the trainer will have; None: it will have none of this machine.
+    """
     try:
         values = document.parse(read_text(file, document.MAX_BYTES))
     except document.DocumentError as error:
@@ -55,18 +71,25 @@ def load(file: Path, splits: Iterable[str], tally: Tally) -> Description | None:
         return None
     if values.get("download"):
         tally.warn("download", str(file), "`download` is not run", "fetch the images before you submit")
-    description = Description(file=file, root=_root(file, values, tally))
+    splits = tuple(dict.fromkeys(("train", "val", *splits)))
+    description = Description(file=file, root=_root(file, values, tally, datasets))
+    entries = [entry for split in splits for entry in _entries(values, split)]
+    if not description.root.is_dir() and not all(
+        isinstance(each, str) and Path(each).is_absolute() for each in entries
+    ):
+        hint = "a relative `path` is relative to the data.yaml; leave it out where the images lie beside it"
+        tally.error("folder", f"{file}: path", f"there is no folder {description.root}", hint)
     description.names = _names(file, values, tally)
     description.keypoints = _keypoints(file, values, tally)
-    for split in dict.fromkeys(("train", "val", *splits)):
+    for split in splits:
         sources = _sources(file, description.root, split, values, tally)
         if sources:
             description.splits[split] = sources
     return description
 
 
-def _root(file: Path, values: Mapping[str, Any], tally: Tally) -> Path:
-    """`path`, relative to the data.yaml's folder where it is not absolute."""
+def _root(file: Path, values: Mapping[str, Any], tally: Tally, datasets: Path | None) -> Path:
+    """`path`: where it is not absolute, relative to the data.yaml's folder, or else to that of the data sets."""
     written = values.get("path")
     if written is None or written == "":
         return file.parent
@@ -75,22 +98,28 @@ def _root(file: Path, values: Mapping[str, Any], tally: Tally) -> Path:
             "data.yaml", f"{file}: path", "must be a folder", "leave it out where the images lie beside the file"
         )
         return file.parent
-    root = file.parent / written
-    if not root.is_dir():
-        hint = "a relative `path` is relative to the data.yaml; leave it out where the images lie beside it"
-        tally.error("folder", f"{file}: path", f"there is no folder {root}", hint)
-    return root
+    if datasets is None:
+        return file.parent / written
+    written = os.path.expanduser(written)  # noqa: PTH111 - it raises nothing where there is no such home
+    candidates = (file.parent / written, datasets / written)
+    return next((each for each in candidates if each.exists()), candidates[0])
+
+
+def _entries(values: Mapping[str, Any], split: str) -> list[Any]:
+    written = values.get(split) or (values.get("validation") if split == "val" else None)
+    if not written:
+        return []
+    return cast("list[Any]", written if isinstance(written, list) else [written])
 
 
 def _sources(file: Path, root: Path, split: str, values: Mapping[str, Any], tally: Tally) -> list[Path]:
-    written = values.get(split, values.get("validation") if split == "val" else None)
     where = f"{file}: {split}"
-    if not written:
+    entries = _entries(values, split)
+    if not entries:
         asked = ", and the final validation is to be on it (`split: test`)" if split == "test" else ""
         hint = f"write where the images are, for example `{split}: images/{split}`"
         tally.error("data.yaml", where, f"missing{asked}", hint)
         return []
-    entries = cast("list[Any]", written if isinstance(written, list) else [written])
     sources: list[Path] = []
     for entry in entries:
         if not isinstance(entry, str) or not entry or _URL.match(entry):
@@ -101,7 +130,7 @@ def _sources(file: Path, root: Path, split: str, values: Mapping[str, Any], tall
             source = root / entry[3:]  # as exported by Roboflow
         if source.exists():
             sources.append(source.resolve())
-        elif root.is_dir():
+        elif root.is_dir() or Path(entry).is_absolute():
             tally.error("folder", where, f"there is no {root / entry}", f"`{split}` is relative to `path`")
     return sources
 

@@ -26,6 +26,7 @@ class Question:
     images_to_open: int
     splits: tuple[str, ...] = ("train", "val")  # that are read
     roots: tuple[str, ...] = ()  # real paths of folders that all of it must lie in; none: anywhere
+    datasets: Path | None = None  # what a data.yaml's `path` may be relative to as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ def strays(question: Question) -> list[Finding]:
 
 def _described(question: Question, tally: Tally, bounds: Bounds) -> Description | None:
     file = description.find(question.path, tally)
-    return description.load(file, question.splits, tally) if file is not None and bounds.hold(file) else None
+    if file is None or not bounds.hold(file):
+        return None
+    return description.load(file, question.splits, tally, question.datasets)
 
 
 def holds_classes(path: Path, task: Task | None) -> bool:

@@ -80,6 +80,13 @@ def remove(tx: Transaction, job_id: int, by: str) -> None:
     tx.tell(lambda: [told])
 
 
+def expire(tx: Transaction, change: Change) -> Job:
+    """Raises as `advance` does."""
+    job = advance(tx, change)
+    tx.db.execute("DELETE FROM checkpoints WHERE job_id = ?", (change.job_id,))
+    return job
+
+
 def missing(job_id: int) -> NotFound:
     return NotFound(f"there is no job {job_id}")
 

@@ -125,6 +125,10 @@ class Ledger:
         """Forget a job that is not ACTIVE, with its attempts, metrics and events but for one `remove` event."""
         await self._writer.put(lambda tx: changes.remove(tx, job_id, by), True, job_id)
 
+    async def expire(self, change: Change) -> Job:
+        """Its files go, and with them what is known of its checkpoints. Raises as `advance` does."""
+        return await self._writer.put(lambda tx: changes.expire(tx, change), True, change.job_id)
+
     async def note_node(self, name: str, what: NodeNote) -> None:
         """Raises LedgerFull."""
         await self._writer.put(lambda tx: nodes.note(tx, name, what))
@@ -150,9 +154,13 @@ class Ledger:
         """The jobs that were submitted with this Idempotency-Key; None where it is new. Raises IdempotencyConflict."""
         return await self._readers.run(submission.answered, key, body_hash)
 
-    async def shared_task_id(self, task_id: str) -> Finding | None:
-        """A warning where a job that has not ended has it too."""
-        return await self._readers.run(submission.shared_task_id, task_id)
+    async def shared_task_id(self, task_id: str, but: int | None = None) -> Finding | None:
+        """A warning where a job that has not ended has it too, `but` aside."""
+        return await self._readers.run(submission.shared_task_id, task_id, but)
+
+    async def warnings(self, job_ids: Sequence[int]) -> dict[int, list[str]]:
+        """What is worth knowing of each, of those of which anything is."""
+        return await self._readers.run(reads.warnings, job_ids)
 
     async def find(self, ref: str) -> int:
         """A job's id from what a person or program calls it: a number, a task_id, or a name; of several with the same
@@ -211,6 +219,18 @@ class Ledger:
     async def audit(self, job_id: int | None = None, after: int | None = 0, limit: int = 500) -> list[AuditEntry]:
         """In order; with None for `after` the newest of it."""
         return await self._readers.run(reads.audit, job_id, after, limit)
+
+    async def newest(self, job_id: int, verb: str) -> AuditEntry | None:
+        """What was last written down of that kind, however long the job's history is."""
+        return await self._readers.run(reads.newest, job_id, verb)
+
+    async def ended(self, job_ids: Sequence[int]) -> dict[int, datetime]:
+        """When, of those of them that have."""
+        return await self._readers.run(reads.ended, job_ids)
+
+    async def specs_ahead(self) -> list[str]:
+        """As JSON, of the jobs that have not ended."""
+        return await self._readers.run(reads.specs_ahead)
 
     async def nodes(self) -> dict[str, NodeRecord]:
         """Of every node of which anything was ever seen or said, by name."""

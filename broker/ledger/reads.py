@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import orjson
@@ -19,6 +20,7 @@ from broker.ledger.rows import (
     checkpoint_of,
     encoded,
     job_with_spec,
+    moment,
     priority_rank,
 )
 from broker.protocol.api import MetricTable
@@ -47,6 +49,16 @@ def specs(db: sqlite3.Connection, job_ids: Sequence[int]) -> list[Job]:
     )
     found = {row[0]: job_with_spec(row) for row in rows}
     return [found[job_id] for job_id in job_ids if job_id in found]
+
+
+def warnings(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Of those that have any."""
+    rows = db.execute(
+        """SELECT jobs.id, warnings FROM json_each(?) AS wanted CROSS JOIN jobs ON jobs.id = wanted.value
+           WHERE warnings IS NOT NULL ORDER BY jobs.id""",
+        (encoded(list(job_ids)),),
+    )
+    return {job_id: orjson.loads(warned) for job_id, warned in rows}
 
 
 def with_sparks(db: sqlite3.Connection, jobs: list[Job]) -> list[Job]:
@@ -207,6 +219,27 @@ def audit(db: sqlite3.Connection, job_id: int | None, after: int | None, limit: 
         (*(() if job_id is None else (job_id,)), after or 0, limit),
     ).fetchall()
     return [audit_of(row) for row in (reversed(rows) if after is None else rows)]
+
+
+def newest(db: sqlite3.Connection, job_id: int, verb: str) -> AuditEntry | None:
+    row = db.execute(
+        f"SELECT {EVENT_COLUMNS} FROM events WHERE job_id = ? AND verb = ? ORDER BY seq DESC LIMIT 1", (job_id, verb)
+    ).fetchone()
+    return None if row is None else audit_of(row)
+
+
+def ended(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, datetime]:
+    """When, of those that have."""
+    rows = db.execute(
+        "SELECT id, ended_at FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND shelf = 2",
+        (encoded(list(job_ids)),),
+    )
+    return {job_id: moment(at) for job_id, at in rows}
+
+
+def specs_ahead(db: sqlite3.Connection) -> list[str]:
+    """As JSON, of the jobs that have not ended."""
+    return [spec for (spec,) in db.execute("SELECT spec FROM jobs JOIN specs ON job_id = id WHERE shelf < 2")]
 
 
 def outbox(db: sqlite3.Connection, limit: int) -> list[OutboxEntry]:

@@ -141,9 +141,9 @@ def _warnings(db: sqlite3.Connection, jobs: Sequence[Encoded], first_id: int) ->
         yield encoded(warnings) if warnings else None
 
 
-def shared_task_id(db: sqlite3.Connection, task_id: str) -> Finding | None:
+def shared_task_id(db: sqlite3.Connection, task_id: str, but: int | None = None) -> Finding | None:
     """A warning where a job that has not ended has this task id too. Older programs send one and the same for all."""
-    others = _living(db, task_id)
+    others = [job_id for job_id in _living(db, task_id) if job_id != but]
     return _shared(task_id, others) if others else None
 
 

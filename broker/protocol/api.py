@@ -68,6 +68,7 @@ class BatchRequest(Strict):
 
 class BatchAnswer(Lenient):
     ids: list[int]
+    warnings: dict[int, list[str]] = Field(default_factory=dict[int, list[str]])  # by job, of those that have any
 
 
 class DataSummary(Lenient):

@@ -72,7 +72,7 @@ class Launching:
         self._means.told()
 
     async def _earlier(self) -> tuple[Sequence[Checkpoint], int | None]:
-        """Checkpoints of earlier attempts, newest first, and the batch that one of them resolved."""
+        """Checkpoints of earlier attempts, newest first, and the batch that the last of them started with."""
         if self._attempt.fence == 1:
             return (), None
         checkpoints = await self._standing.checkpoints()
@@ -80,7 +80,6 @@ class Launching:
         assert isinstance(training, TrainWork)
         batch: int | None = None
         if work.wants_resolved_batch(training):
-            for entry in await self._means.ledger.audit(self._job.id):
-                if entry.verb == "started" and isinstance(entry.data.get("batch"), int):
-                    batch = entry.data["batch"]
+            entry = await self._means.ledger.newest(self._job.id, "started")
+            batch = None if entry is None else entry.data.get("batch")
         return checkpoints, batch

@@ -13,7 +13,7 @@ from pathlib import Path
 from broker.engines.base import AttemptRef, Engine, Handle
 from broker.errors import AttemptGone, EngineError, NotFound
 from broker.ledger.ledger import Ledger
-from broker.ledger.records import Change
+from broker.ledger.records import Change, Recorded
 from broker.plain import open_plain
 from broker.protocol.job import Checkpoint
 from broker.protocol.training import EVENTS_NAME
@@ -84,11 +84,11 @@ class Strangers:
 
     async def _keep(self, ref: AttemptRef, directory: Path, handle: Handle) -> list[int]:
         """Epochs of the checkpoints that it had saved, and that are newer than all that is known. Raises NotFound."""
-        account = Account(ref.job_id, ref.fence, log_offset=0, last_event=0, epoch=0, epochs=0)
-        with suppress(FileNotFoundError):
-            for event in wire.between(await handle.fetch(EVENTS_NAME), 0):
-                account.hear(event)
-        said = account.recorded()
+        try:
+            events = await handle.fetch(EVENTS_NAME)
+        except FileNotFoundError:
+            return []
+        said = await asyncio.to_thread(_said, ref, events)
         if not said.checkpoints:
             return []
         known = await self._ledger.checkpoints(ref.job_id)
@@ -96,6 +96,14 @@ class Strangers:
         newer = [each for each in said.checkpoints if each.epoch > newest and each.attempt == ref.fence]
         good = [each for each in newer if await asyncio.to_thread(is_good, each, directory)]
         return await self._ledger.keep(ref.job_id, ref.fence, good, said.epochs) if good else []
+
+
+def _said(ref: AttemptRef, events: bytes) -> Recorded:
+    """All of it. Blocking: of a long training it is much."""
+    account = Account(ref.job_id, ref.fence, log_offset=0, last_event=0, epoch=0, epochs=0)
+    for event in wire.between(events, 0):
+        account.hear(event)
+    return account.recorded()
 
 
 def is_good(checkpoint: Checkpoint, directory: Path) -> bool:

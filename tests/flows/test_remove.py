@@ -2,6 +2,7 @@
 
 from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
+from tests.waiting import until_awaited
 
 
 async def test_a_job_that_ended_is_forgotten_and_its_files_stay(broker: Client, shared_daemon: Daemon) -> None:
@@ -34,3 +35,22 @@ async def test_what_runs_is_not_removed(broker: Client) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert "stop it" in answer.json()["detail"]
     assert (await broker.job(job.id)).state is JobState.RUNNING
+
+
+async def test_files_that_were_kept_for_long_enough_go_and_the_job_stays(daemon: Daemon) -> None:
+    daemon.start()
+    async with daemon.client() as broker:
+        job = await broker.shell("echo hello")
+        await broker.reaches(job.id)
+    assert daemon.stop() == 0
+    daemon.start({"WYOLO_KEEP_DAYS": "1e-9"})
+    async with daemon.client() as broker:
+
+        async def expired() -> bool:
+            return not (daemon.data_dir / "jobs" / str(job.id)).exists()
+
+        await until_awaited(expired)
+        assert (await broker.job(job.id)).state is JobState.COMPLETED
+        assert (await broker.verbs(job.id))[-1] == "expire"
+        assert await broker.lines(job.id) == [] and (await broker.http.get(f"/jobs/{job.id}/files")).json() == []
+        assert (await broker.http.get("/orphans")).json()["orphans"] == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.api import Validation
+from broker.protocol.api import BatchAnswer, Validation
 from broker.protocol.job import CommandWork
 from broker.protocol.states import JobState
 from tests.flows.daemon import Client, Daemon
@@ -83,6 +83,15 @@ async def test_a_batch_is_queued_in_its_order(broker: Client) -> None:
     assert [(await broker.job(i)).name for i in ids[:3]] == ["batch 0", "batch 1", "batch 2"]
     again = await broker.http.post("/jobs:batch", json={"jobs": jobs}, headers={"Idempotency-Key": "batch"})
     assert again.json()["ids"] == ids
+
+
+async def test_what_is_worth_knowing_of_a_batchs_jobs_is_said_in_the_answer(broker: Client) -> None:
+    jobs = [{"spec": {"work": COMMAND, "task_id": task_id}} for task_id in ("twin", "other", "twin")]
+    for _ in range(2):
+        sent = await broker.http.post("/jobs:batch", json={"jobs": jobs}, headers={"Idempotency-Key": "twins"})
+        told = BatchAnswer.model_validate_json(sent.content)
+        assert list(told.warnings) == [told.ids[2]]
+        assert f"`twin` is also that of job {told.ids[0]}" in told.warnings[told.ids[2]][0]
 
 
 async def test_a_batch_with_a_bad_job_queues_none_and_says_which(broker: Client) -> None:

@@ -306,6 +306,31 @@ async def test_keys_behind_the_escape_of_a_prompt_go_where_they_should() -> None
         assert not tui.jobs.filter_text
 
 
+async def test_keys_behind_the_enter_of_a_dialog_are_not_part_of_what_was_typed_there() -> None:
+    async with cockpit() as tui:
+        await tui.on(45)
+        await tui.press("space", "space", "space", "space", "K")
+        await tui.shows("Kill these 4 jobs?")
+        await tui.press_at_once("4", "enter", "2")
+        await tui.until(lambda: len(tui.asked("kill")) == 4)
+        await tui.shows("● local")
+        await tui.press("p")
+        await tui.shows("paused until 15:02")
+        await tui.press_at_once("7s", "backspace", "x", "enter", "backspace", "h", "enter", "j", "d")
+        await tui.until(lambda: tui.asked("pause_node") == [("local", 7 * 3600.0, None, False)])
+        await tui.until(lambda: tui.asked("drain_node") == [("attic", False)])
+
+
+async def test_keys_behind_the_escape_of_a_dialog_are_for_the_page() -> None:
+    async with cockpit() as tui:
+        await tui.on(45)
+        await tui.press("space", "space", "space", "space", "K")
+        await tui.shows("Kill these 4 jobs?")
+        await tui.press_at_once("escape", "2")
+        await tui.shows("● local")
+        assert not tui.asked("kill")
+
+
 async def test_the_command_line_completes_and_remembers() -> None:
     async with cockpit() as tui:
         await tui.press("colon")
@@ -455,6 +480,21 @@ async def test_a_remedy_names_the_key_and_not_the_command_line(tmp_path: Path) -
         await tui.press("w")
         await tui.shows("kept: f2 goes on")
         assert "wyolo resume" not in tui.words
+
+
+async def test_what_can_be_done_about_it_names_the_keys_as_they_are_mapped(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('"job.hold" = "f4"\n"make.clone" = "f5"\n')
+    link = FakeLink()
+    link.held[47] = link.held[47].model_copy(update={"state": JobState.HELD, "waits_for": ""})
+    async with cockpit(link, config_dir=tmp_path) as tui:
+        await tui.on(47)
+        await tui.press("w")
+        await tui.shows("held: f4 releases it")
+        assert tui.words.count("f4 releases it") >= 2
+        await tui.press("escape")
+        await tui.on(43)
+        await tui.press("w")
+        await tui.shows("R runs it again, f5 clones")
 
 
 async def test_a_key_that_wants_a_job_says_so_where_there_is_none() -> None:

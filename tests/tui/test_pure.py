@@ -29,6 +29,7 @@ from broker.protocol.states import JobState, Priority
 from tests.tui.fake_link import NOW, fleet, nodes, sample
 from wyolo_tui.ascii import ascii_only
 from wyolo_tui.board import Board, more
+from wyolo_tui.cli.tables import STYLES
 from wyolo_tui.columns import USUAL, layout
 from wyolo_tui.commands import CommandError, complete, parse
 from wyolo_tui.export import as_csv
@@ -105,6 +106,20 @@ def test_no_epoch_is_missing_in_a_sparkline_whatever_is_heard_before_its_value()
             assert (after.jobs[45].fitness, after.jobs[45].best_epoch) == (0.3, 3) and not after.sparked
     read_again, _ = fold(snapshot([row.job.model_copy(update={"spark": [0.1, 0.2, 0.3]})], [], None, 0), done)
     assert read_again.jobs[45].spark == [0.1, 0.2, 0.3]
+
+
+def test_a_sparkline_goes_on_from_an_earlier_checkpoint_with_the_epochs_before_it() -> None:
+    trained = [n / 10 for n in range(1, 6)]
+    known = JOBS[45].model_copy(update={"state": JobState.RUNNING, "fitness_name": "map", "epoch": 5, "spark": trained})
+    again = [EpochDone(at=NOW, seq=2 * n, job_id=45, attempt=2, epoch=n, values={"map": 0.9}) for n in (3, 4)]
+    rows = [known.model_copy(update={"epoch": n, "spark": [], "fitness": 0.9}) for n in (3, 4)]
+    told = [JobChanged(seq=2 * n + 1, at=NOW, job=row, verb="epoch") for n, row in zip((3, 4), rows, strict=True)]
+    board = snapshot([known], [], None, 0)
+    events = [again[0], told[0], again[1], told[1]]
+    for after in (fold(board, events)[0], _one_by_one(board, events)):
+        assert after.jobs[45].spark == [0.1, 0.2, 0.9, 0.9] and not after.sparked
+    gone = told[0].model_copy(update={"job": rows[0].model_copy(update={"epoch": 1, "fitness": None})})
+    assert fold(board, [gone])[0].jobs[45].spark == []
 
 
 def _one_by_one(board: Board, events: Sequence[FollowerEvent]) -> Board:
@@ -198,6 +213,7 @@ def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() ->
     assert told("epoch", epoch=12, seconds=None, fitness=None) == "14:02:11     epoch      12  attempt 2"
     assert told("checkpoint", epoch=12, path="/x.pt") == "14:02:11     checkpoint of epoch 12  attempt 2"
     assert told("started", model="yolov8n.pt") == "14:02:11     started    attempt 2"
+    assert told("expire", message="its files go") == "14:02:11     expire     its files go  attempt 2"
 
 
 def test_a_change_of_priority_says_which_it_is_now() -> None:
@@ -241,6 +257,15 @@ def test_text_can_be_read_on_whatever_it_stands_in_each_theme(theme: Theme) -> N
     assert not faint
     for text in (theme.secondary, theme.foreground):
         assert text is not None and min(contrast(Color.parse(text), under) for under in unders[:2]) >= 4.5
+
+
+def test_no_text_has_the_colour_that_is_the_ground_in_some_terminals() -> None:
+    """Of Solarized's sixteen bright black is the ground: https://ethanschoonover.com/solarized/#the-values."""
+    theme = next(theme for theme in THEMES if theme.ansi)
+    text = [role for role in ROLES[theme.name] if not role.startswith(NO_TEXT)]
+    assert not [role for role in text if "bright_black" in Palette(theme.name).css(role)]
+    assert not [role for role, style in STYLES.items() if not role.startswith(NO_TEXT) and "bright_black" in style]
+    assert "bright_black" not in (theme.secondary or "")
 
 
 @given(low=st.floats(-1e6, 1e6), span=st.floats(1e-6, 1e6), most=st.integers(2, 12), whole=st.booleans())

@@ -193,3 +193,29 @@ async def test_the_file_picker_opens_and_escape_leaves_the_form_as_it_was() -> N
         await tui.shows("Open a configuration")
         await tui.press("escape")
         await tui.shows("would run")
+
+
+async def test_a_file_takes_the_place_of_what_is_written_only_when_a_person_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fruit.yaml").write_text("model: yolov8x.pt\n")
+    monkeypatch.chdir(tmp_path)
+
+    async def opened(tui: Cockpit) -> None:
+        await tui.press("ctrl+o")
+        await tui.shows("fruit.yaml")
+        picker = tui.app.screen
+        picker.dismiss(tmp_path / "fruit.yaml")
+
+    async with cockpit() as tui:
+        await tui.press("n")
+        await tui.shows("would run")
+        await opened(tui)
+        await tui.until(lambda: isinstance(tui.app.screen, SubmitDialog) and "yolov8x" in editor(tui).text)
+        await tui.type("# mine")
+        for key, stays in (("escape", True), ("y", False)):
+            await opened(tui)
+            await tui.shows("Discard what is written here?")
+            await tui.press(key)
+            await tui.until(lambda: isinstance(tui.app.screen, SubmitDialog))
+            await tui.until(lambda stays=stays: ("# mine" in editor(tui).text) == stays)

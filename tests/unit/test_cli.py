@@ -221,6 +221,38 @@ def test_what_is_no_address_of_a_broker_is_called_so(url: str) -> None:
     assert f"{url} is no address of a broker" in done.stderr.decode()
 
 
+def test_a_key_with_something_else_in_it_is_refused_by_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"one\ntwo\n")
+    (tmp_path / "broker.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid()}))
+    here = {"WYOLO_DATA_DIR": str(tmp_path)}
+    for env, where in (
+        (here, str(tmp_path / "key")),
+        (here | {"WYOLO_URL": "http://127.0.0.1:1"}, str(tmp_path / "key")),
+        (here | {"WYOLO_URL": "http://127.0.0.1:1", "WYOLO_KEY": "a\x1bb"}, "WYOLO_KEY"),
+    ):
+        done = run("jobs", env=env)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(f"error: {where}: holds more than a key")
+
+
+@pytest.mark.parametrize("key", ["secret\n", " secret \r\n", "secret"])
+def test_what_an_editor_leaves_at_the_end_of_a_key_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    (tmp_path / "key").write_text("\n")
+    monkeypatch.setenv("WYOLO_KEY", key)
+    assert discovery.find("http://127.0.0.1:1", tmp_path).key == "secret"
+    monkeypatch.delenv("WYOLO_KEY")
+    (tmp_path / "key").write_bytes(key.encode())
+    assert discovery.find("http://127.0.0.1:1", tmp_path).key == "secret"
+
+
+def test_a_user_whom_the_system_does_not_know_by_name_can_queue_commands_too() -> None:
+    with patch("getpass.getuser", side_effect=KeyError("getpwuid(): uid not found: 4321")):
+        done = wyolo("run", "--", "true")
+    assert (done.returncode, b"no broker runs on" in done.stderr) == (3, True)
+
+
 def test_an_answer_that_cannot_be_written_is_told_apart_from_a_failed_job() -> None:
     """With --json the error itself goes to standard output."""
     command = [sys.executable, "-P", "-m", "wyolo_tui", "jobs", "--json"]

@@ -308,3 +308,16 @@ async def test_what_is_removed_with_its_files_leaves_nothing(given: Setting, tmp
     assert not directory.parent.exists()
     with pytest.raises(NotFound):
         await given.ledger.job(job_id)
+
+
+async def test_who_is_edited_or_resumed_into_anothers_task_id_is_warned_as_who_is_submitted(given: Setting) -> None:
+    twin = COMMAND.model_copy(update={"task_id": "worker-1"})
+    ended, alone = await given.at(JobState.STOPPED, twin), await given.at(JobState.HELD)
+    assert (await given.control.resume(ended)).warnings == []
+    edited = await given.control.edit(alone, SubmitRequest(task_id="worker-1"))
+    assert [f"`worker-1` is also that of job {ended}:" in said for said in edited.warnings] == [True]
+    for _ in range(2):
+        await given.control.stop(ended)
+        await given.control.resume(ended)
+        said = (await given.ledger.job(ended)).warnings
+        assert [f"`worker-1` is also that of job {alone}:" in each for each in said] == [True]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from broker import preflight
+from broker.dataset.description import own_datasets
 from broker.preflight import check
 from broker.protocol.api import DataSummary, Finding
 from broker.protocol.job import Task, TrainWork
-from trainer import dataset
+from trainer import dataset, environment
 from trainer.failures import TrainingError
 from wyolo_tui.shapes import make
 
@@ -441,3 +442,51 @@ def test_of_several_yaml_files_the_one_is_read_that_the_trainer_takes(fruit: Pat
     assert "3 .yaml files" in message and "none is called data.yaml" in message
     with pytest.raises(TrainingError, match=r"3 yaml files and none is called data\.yaml"):
         dataset.prepare(str(fruit), "detect", fruit.parent, fruit.parent, offline=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("path: fruit\ntrain: images/train\nval: images/val\n", True),
+        ("path: ./fruit/images\ntrain: train\nval:\nvalidation: val\n", True),
+        ("path: ~/fruit\ntrain: images/train\nval: images/val\n", True),
+        ("path: /gone\ntrain: {fruit}/images/train\nval: {fruit}/images/val\n", True),
+        ("path: /gone\ntrain: {fruit}/images/train\nval: images/val\n", False),
+        ("path: /gone\ntrain: {fruit}/images/train\nval: /gone/val\n", False),
+        ("path: nobody\ntrain: images/train\nval: images/val\n", False),
+        ("path: ~nobody-at-all/fruit\ntrain: images/train\nval: images/val\n", False),
+    ],
+)
+def test_what_the_trainer_would_take_is_taken_and_nothing_else(
+    fruit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, taken: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(fruit.parent))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    described = describe(elsewhere, text.format(fruit=fruit) + "names: [a, b, c]\n")
+    work = TrainWork(model="yolov8n.yaml", task="detect", args={"data": str(described)})
+    assert (not errors(check(work, 0, datasets=fruit.parent)[1])) == taken
+    if taken:
+        assert dataset.prepare(str(described), "detect", tmp_path, fruit.parent, offline=True).count("val") == 3
+    else:
+        with pytest.raises(TrainingError):
+            dataset.prepare(str(described), "detect", tmp_path, fruit.parent, offline=True)
+
+
+def test_a_container_has_none_of_your_data_sets(fruit: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    described = describe(
+        tmp_path / "elsewhere", "path: fruit\ntrain: images/train\nval: images/val\nnames: [a, b, c]\n"
+    )
+    assert [where for where, _ in errors(ask(described))] == ["data.yaml: path"]
+
+
+@pytest.mark.parametrize("said", [None, "{", "[]", "{}", '{"datasets_dir": ""}', '{"datasets_dir": "/data/sets"}'])
+def test_broker_and_trainer_look_in_one_folder_of_data_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    if said is not None:
+        (tmp_path / "Ultralytics").mkdir()
+        (tmp_path / "Ultralytics" / "settings.json").write_text(said)
+    assert own_datasets() == environment.folders(None).datasets

@@ -1,14 +1,18 @@
 """An attempt that was given up is found again: it is ended, what it saved is kept, how it ended counts for nothing."""
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from broker.ledger.records import AttemptStart, Change, EpochRow, Recorded
+from broker.protocol.event import Progressed
 from broker.protocol.job import Checkpoint
 from broker.protocol.states import EndReason, JobState
-from broker.supervisor import run
+from broker.protocol.training import TrainerEvent
+from broker.supervisor import run, strangers
+from broker.supervisor.account import Account
 from broker.supervisor.strangers import is_good
 from tests.brokerage import Broker, Start, start
 from tests.redis_fixtures import redis
@@ -73,6 +77,23 @@ async def test_its_newer_checkpoint_is_kept_if_it_is_good(given_up: tuple[Broker
     [told] = [entry for entry in await broker.ledger.audit(job_id) if entry.verb == "orphan"]
     assert "killed; its checkpoint of epoch 2 is kept" in told.data["message"]
     assert await broker.supervisor.reconcile() == 0
+
+
+async def test_the_broker_goes_on_while_what_it_said_is_read(
+    given_up: tuple[Broker, int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = set[int]()
+
+    class Watched(Account):
+        def hear(self, event: TrainerEvent) -> Progressed | None:
+            readers.add(threading.get_ident())
+            return super().hear(event)
+
+    monkeypatch.setattr(strangers, "Account", Watched)
+    broker, _, _ = given_up
+    broker.engine.away = False
+    assert await broker.supervisor.reconcile() == 1
+    assert readers and threading.get_ident() not in readers
 
 
 async def test_nothing_of_it_is_kept_when_a_later_attempt_has_got_on(given_up: tuple[Broker, int, Path]) -> None:

@@ -286,6 +286,23 @@ async def test_an_interrupted_training_goes_on_from_its_checkpoint(broker: Broke
     assert (first.reason, first.exit_code) == (EndReason.INTERRUPTED, 137)
 
 
+async def test_an_automatic_batch_is_that_of_the_last_attempt_however_much_was_said_before(broker: Broker) -> None:
+    job_id = await broker.train(
+        """
+        for k in range(600 if config["fence"] == 1 else 0):
+            emit("note", text=f"note {k}")
+        started(batch=16 // config["fence"])
+        if config["fence"] < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("batch", config["batch"])
+        epoch(1); epoch(2); epoch(3); result()
+        """,
+        batch=-1,
+    )
+    assert (await broker.ended(job_id)).fence == 3
+    assert "batch 8" in await broker.output(job_id)
+
+
 async def test_the_third_death_in_a_row_waits_for_a_person(broker: Broker) -> None:
     job = await broker.ended(await broker.shell("kill -9 $$"))
     assert (job.state, job.reason, job.fence) == (JobState.FAILED, EndReason.DEAD_LETTER, 3)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wyolo_tui import discovery
-from wyolo_tui.unanswered import BrokerOut
+from wyolo_tui.unanswered import BrokerOut, ProblemError
 
 if TYPE_CHECKING:
     from wyolo_tui.link import Link
@@ -39,6 +39,9 @@ async def open_cockpit(
         return BAD_INPUT
     try:
         where = discovery.find(url, data_dir)
+    except ProblemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
     except BrokerOut as error:
         if discovery.named(url):
             print(f"error: {error}\n→ {error.remedy}", file=sys.stderr)

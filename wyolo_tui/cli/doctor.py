@@ -77,5 +77,5 @@ def _show(cli: Session, check: Check) -> None:
     glyph, colour = MARKS[check.level]
     line = Text(end="").append(glyph, colour).append(f" {check.name:<15} {check.detail}")
     if check.remedy:
-        line.append(f" → {check.remedy}", "bright_black" if check.level == "ok" else colour)
+        line.append(f" → {check.remedy}", "dim" if check.level == "ok" else colour)
     cli.show([line])

@@ -101,7 +101,7 @@ async def _live(cli: Session, broker: BrokerClient, query: Query) -> None:
 
     def picture(page: JobPage, nodes: list[Node], footer: str) -> Text:
         room = max(3, console.height - 3)
-        lines = [*_lines(cli, query, page, nodes, room), Text(footer, style="bright_black")]
+        lines = [*_lines(cli, query, page, nodes, room), Text(footer, style="dim")]
         return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     page, nodes = await query.ask(broker)

@@ -1,6 +1,5 @@
 """wyolo run: queue any command, supervised and logged as a training is."""
 
-import getpass
 import os
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Net
 from wyolo_tui.cli.session import BadUse, Exit, Session
 from wyolo_tui.cli.submit import PATIENCE_S
 from wyolo_tui.cli.verb import verb
-from wyolo_tui.wire import asked
+from wyolo_tui.wire import asked, own_name
 
 
 @verb
@@ -53,7 +52,7 @@ async def command(
         JobSpec,
         work=asked(CommandWork, argv=argv, cwd=folder, env=_environment(env or [], here)),
         name=name or "",
-        user=getpass.getuser(),
+        user=own_name(),
         task_id=task_id,
         priority=Priority(priority or "normal"),
         resources=asked(

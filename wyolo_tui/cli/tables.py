@@ -16,7 +16,7 @@ GAP = "  "
 # The terminal's own colours: they are legible on whatever ground a person has chosen.
 STYLES = {
     "strong": "bold",
-    "dim": "bright_black",
+    "dim": "dim",
     "head": "bold",
     "accent": "cyan",
     "good": "green",
@@ -25,7 +25,7 @@ STYLES = {
     "state.running": "bold green",
     "state.starting": "cyan",
     "state.queued": "blue",
-    "state.held": "bright_black",
+    "state.held": "dim",
     "state.unknown": "bold yellow",
     "state.completed": "green",
     "state.failed": "bold red",

@@ -14,6 +14,7 @@ from broker.protocol.job import Job
 from wyolo_tui.present import Cell, fit, plain, state_cell, width_of
 from wyolo_tui.screens.dialog import Dialog
 from wyolo_tui.verbs import MANY, lost
+from wyolo_tui.widgets.field import Field
 
 SHOWN = 8
 _ASKS = {
@@ -28,7 +29,7 @@ class Answer:
     files: bool = False
 
 
-class Number(Input):
+class Number(Field):
     """Takes digits; all other keys are the dialog's."""
 
     def check_consume_key(self, key: str, character: str | None) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
@@ -36,6 +37,12 @@ class Dialog(ModalScreen[Result], Generic[Result]):
         return styled(
             [part for n, line in enumerate(lines) for part in ([("\n", "")] if n else []) + line], self.palette
         )
+
+    def dismiss(self, result: Result | None = None) -> AwaitComplete:
+        """What was typed behind the key that ends it is for what comes to light."""
+        ended = super().dismiss(result)
+        self.cockpit.prompt_ended()
+        return ended
 
     def link_changed(self) -> None:
         """The broker went, or answers again."""

@@ -9,6 +9,7 @@ from broker.protocol.fleet import Node, NodeState, Withheld
 from wyolo_tui.present import Cell, plain
 from wyolo_tui.screens.dialog import Dialog
 from wyolo_tui.when import Pause, WhenError, pause
+from wyolo_tui.widgets.field import Field
 
 USUAL = "1h"
 
@@ -22,7 +23,7 @@ class PauseDialog(Dialog[Pause]):
         with Vertical(classes="dialog") as box:
             box.border_title = f"Pause {plain(self._node.name)}" + (" now" if self._moves else "")
             yield Static(id="what", markup=False)
-            yield Input(USUAL, id="length", placeholder="until it is resumed", highlighter=None, select_on_focus=True)
+            yield Field(USUAL, id="length", placeholder="until it is resumed", highlighter=None, select_on_focus=True)
             yield Static(id="means", markup=False)
 
     def on_mount(self) -> None:
@@ -48,6 +49,7 @@ class PauseDialog(Dialog[Pause]):
             self.dismiss(pause(event.value, self.cockpit.now, self.cockpit.zone))
         except WhenError:
             self._say(event.value)
+            self.cockpit.prompt_ended()
 
     def _say(self, text: str) -> None:
         now, zone = self.cockpit.now, self.cockpit.zone

@@ -1,6 +1,7 @@
 """The submit form: a file or pasted YAML, checked as it is typed, with what would run and the same as a CLI line."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -232,15 +233,19 @@ class SubmitDialog(Dialog[Job]):
 
     def action_leave(self) -> None:
         """What is nowhere else is not thrown away by one key."""
-        if self._written == self._kept:
-            self.dismiss(None)
-            return
+        self._unless_lost(self._written == self._kept, lambda: self.dismiss(None))
+
+    def _unless_lost(self, kept: bool, then: Callable[[], object]) -> None:
+        """At once where nothing is thrown away by it, else once a person has said so."""
 
         def answered(discard: bool | None) -> None:
             if discard:
-                self.dismiss(None)
+                then()
 
-        self.cockpit.push_screen(DiscardDialog(), answered)
+        if kept:
+            then()
+        else:
+            self.cockpit.push_screen(DiscardDialog(), answered)
 
     def link_changed(self) -> None:
         if self.cockpit.link_state.up and self._checked is None:
@@ -263,7 +268,7 @@ class SubmitDialog(Dialog[Job]):
 
         def opened(path: Path | None) -> None:
             if path is not None:
-                self._load(path)
+                self._unless_lost(self._written[0] == self._kept[0], lambda: self._load(path))
 
         self.cockpit.push_screen(FileOpen(start, title="Open a configuration", filters=filters), opened)
 

@@ -13,12 +13,13 @@ from wyolo_tui.present import Cell, by_key, plain, state_cell, why
 from wyolo_tui.prose import headline
 from wyolo_tui.screens.dialog import Dialog
 
-_CAN = {
-    JobState.FAILED: "r resumes it from its newest good checkpoint, R runs it again, c clones it to change it",
-    JobState.STOPPED: "r resumes it from its newest good checkpoint",
-    JobState.HELD: "h releases it",
-    JobState.QUEUED: "> raises its priority, ctrl+up moves it up",
-    JobState.UNKNOWN: "u says what became of it: that it is gone, or alive",
+_RESUMES = ("job.resume", "resumes it from its newest good checkpoint")
+_CAN = {  # by the ids of keys
+    JobState.FAILED: (_RESUMES, ("job.rerun", "runs it again"), ("make.clone", "clones it to change it")),
+    JobState.STOPPED: (_RESUMES,),
+    JobState.HELD: (("job.hold", "releases it"),),
+    JobState.QUEUED: (("job.raise", "raises its priority"), ("job.earlier", "moves it up")),
+    JobState.UNKNOWN: (("job.resolve", "says what became of it: that it is gone, or alive"),),
 }
 
 
@@ -46,7 +47,8 @@ class WhyDialog(Dialog[None]):
         ]
         lines += [[(f"- {plain(warning)}", "warn")] for warning in job.warnings]
         if job.state in _CAN:
-            lines += [[], [(_CAN[job.state], "dim")]]
+            can = ", ".join(f"{self.cockpit.key(id)} {does}" for id, does in _CAN[job.state])
+            lines += [[], [(can, "dim")]]
         shown = self.text(*lines)
         shown.no_wrap = False
         shown.overflow = "fold"

@@ -15,6 +15,7 @@ from wyolo_tui.host import host_of
 from wyolo_tui.present import Cell
 from wyolo_tui.themes import Palette
 from wyolo_tui.widgets.bars import styled
+from wyolo_tui.widgets.field import Field
 
 SHOWN = 8
 _KEYS = {
@@ -24,14 +25,8 @@ _KEYS = {
 }
 
 
-class Line(Input):
-    """An input whose arrows and tab belong to the prompt.
-
-    It does at once what its own keys say. By way of the app, where bindings are else looked up, enter would come after
-    letters that were typed behind it.
-    """
-
-    ENDS = frozenset({"enter", "escape"})  # what comes behind these is not for this line
+class Line(Field):
+    """An input whose arrows and tab belong to the prompt."""
 
     @dataclass
     class Pressed(Message):
@@ -40,12 +35,8 @@ class Line(Input):
     async def _on_key(self, event: events.Key) -> None:
         if event.key in ("up", "down", "tab", "shift+tab", "escape"):
             self.post_message(self.Pressed(event.key))
-        elif not event.is_printable and (own := self._bindings.key_to_bindings.get(event.key)):
-            await self.app.run_action(own[0].action, self)  # pyright: ignore[reportUnknownMemberType]
-        else:
-            return  # a letter: Input's own handler is next
-        event.stop()
-        event.prevent_default()
+            event.stop()
+            event.prevent_default()
 
 
 class Prompt(Vertical):
