@@ -27,7 +27,7 @@ def pytest_collection_finish() -> None:
     """A third of the cockpit's tests was spent looking for garbage, most of it among what is loaded for good."""
     gc.freeze()
     gc.enable()
-    gc.set_threshold(1_000_000)  # a cockpit leaves 50,000
+    gc.set_threshold(1_000_000)  # what a few dozen cockpits leave behind
 
 
 @pytest.hookimpl(optionalhook=True)
