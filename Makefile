@@ -4,6 +4,8 @@ BIN := .venv/bin
 # A server has no libGL, which opencv-python wants: its headless twin takes its place (.ci/overrides.txt).
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --overrides .ci/overrides.txt
 PYTEST := $(BIN)/pytest
+# Without byte code each worker, broker and trainer of the tests would compile all that it imports, each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test docker quick check format bench faults gpu apt clean
 help: ## this list
@@ -23,6 +25,7 @@ $(BIN)/uv:
 .venv/.dev: .venv/.train
 	@echo "installing what the tests need"
 	@$(UV) --editable '.[train,dev]'
+	@$(PYTEST) --collect-only -qq >/dev/null || true # compiles once what the workers would all compile together
 	@touch $@
 
 apt: # Debian's packages for the tests, where we are root
@@ -38,7 +41,7 @@ docker: .venv/.dev apt ## only what needs a Docker daemon: the tests raise it, a
 	@$(PYTEST) -m "docker and not long" -n 2
 
 quick: .venv/.dev ## unit and cockpit tests, under a minute
-	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 6
+	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 5
 
 check: .venv/.dev ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, and so of all that it starts
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+gc.disable()  # what is loaded from here on stays: see pytest_collection_finish
+
 BY_FOLDER = ("tests/containers/", "tests/docker/", "tests/gpu/")
 BY_FILE = ("tests/train/", "tests/unit/test_imports.py")
 
@@ -22,10 +24,10 @@ def shares(nodeid: str) -> str:
 
 
 def pytest_collection_finish() -> None:
-    """A third of the cockpit's tests was spent looking for garbage among what is loaded for good."""
-    gc.collect()
+    """A third of the cockpit's tests was spent looking for garbage, most of it among what is loaded for good."""
     gc.freeze()
-    gc.set_threshold(50_000)
+    gc.enable()
+    gc.set_threshold(1_000_000)  # what a few dozen cockpits leave behind
 
 
 @pytest.hookimpl(optionalhook=True)
