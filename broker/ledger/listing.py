@@ -29,7 +29,7 @@ _GOLDEN = 0.6180339887  # its multiples are spread evenly and follow no period t
 def page(db: sqlite3.Connection, filter: str, sort: str, limit: int, cursor: str | None) -> JobPage:
     """May hold fewer than `limit` jobs although `next_cursor` is set. Raises BadInput."""
     wanted = _parsed(filter)
-    order = order_of(db, sort, wanted)
+    order = order_of(sort, wanted)
     start = None if cursor is None else order.key(cursor)
     rows, resume = _rows(db, wanted, order, start, limit)
     jobs = with_sparks(db, [job_of(row) for row in rows])

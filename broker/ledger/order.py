@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import orjson
 from broker.errors import BadInput
 from broker.ledger.filter_sql import ALL, Part
 from broker.protocol.api import ErrorCode, Finding
-from broker.protocol.filter import SORTS, TEXTS, Filter, OneOf, Text, words_of
+from broker.protocol.filter import SORTS, Filter, OneOf
 
 Key = tuple[Any, ...]
 
@@ -21,9 +20,9 @@ _COLUMNS = {
     "submitted": ("id",),
     "state": ("state", *_LIFE),
     "name": ("name", "tie"),
-    "model": ("model", *_LIFE),
-    "user": ("user", *_LIFE),
-    "node": ("node_key", *_LIFE),
+    "model": ("model", "recent"),
+    "user": ("user", "recent"),
+    "node": ("node_key", "recent"),
     "priority": ("priority", "tie"),
     "epoch": ("epoch", "tie"),
     "fitness": ("fitness_key", "tie"),
@@ -32,7 +31,6 @@ _COLUMNS = {
     "ended": ("ended_key", "tie"),
 }
 _INTEGER_MAX = 2**63 - 1
-_DISTINCT = 200  # values of a column worth listing
 _BRANCHES = 16  # to merge into one list
 
 
@@ -40,8 +38,8 @@ _BRANCHES = 16  # to merge into one list
 class Branch:
     """Rows that an index holds in the wanted order: all jobs, or those with one value in a column."""
 
-    source: str  # "jobs INDEXED BY jobs_by_user"
-    fixed: Part = ALL  # "user = ?"
+    source: str  # "jobs INDEXED BY jobs_by_state"
+    fixed: Part = ALL  # "state = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +81,10 @@ class Order:
         return Part(f"({', '.join(self.columns)}) {op} ({', '.join('?' * len(key))})", key)
 
 
-def order_of(db: sqlite3.Connection, sort: str, wanted: Filter) -> Order:
+def order_of(sort: str, wanted: Filter) -> Order:
     """Raises BadInput for a column that jobs cannot be sorted by."""
     if not sort:
-        return Order("", _LIFE, _life_branches(db, wanted))
+        return Order("", _LIFE, _life_branches(wanted))
     name = sort.removeprefix("-")
     if name not in _COLUMNS:
         raise refused("sort", f"jobs cannot be sorted by {name!r}", f"one of {', '.join(SORTS)}")
@@ -99,44 +97,11 @@ def refused(where: str, message: str, hint: str) -> BadInput:
     return BadInput([Finding(where=where, message=message, hint=hint)], ErrorCode.BAD_REQUEST)
 
 
-def _life_branches(db: sqlite3.Connection, wanted: Filter) -> tuple[Branch, ...]:
+def _life_branches(wanted: Filter) -> tuple[Branch, ...]:
     """Along what all matches have in common, where an index has that: rare things are then found at once."""
-    for key in ("reason", "node", "user", "model", "state"):
-        values = _values(db, wanted, key)
-        if values is not None and len(values) <= _BRANCHES:
-            column = "node_key" if key == "node" else key
-            source = f"jobs INDEXED BY jobs_by_{key}"
-            return tuple(Branch(source, Part(f"{column} = ?", (value,))) for value in values)
+    for key in ("reason", "state"):
+        for term in wanted.terms:
+            if isinstance(term, OneOf) and term.key == key and not term.negated and len(term.values) <= _BRANCHES:
+                source = f"jobs INDEXED BY jobs_by_{key}"
+                return tuple(Branch(source, Part(f"{key} = ?", (value,))) for value in sorted(term.values))
     return (Branch("jobs INDEXED BY jobs_in_order"),)
-
-
-def _values(db: sqlite3.Connection, wanted: Filter, key: str) -> list[str] | None:
-    """The values, all of them, that a match may have in this column; None where the filter does not say."""
-    for term in wanted.terms:
-        match term:
-            case OneOf(named, values, False) if named == key:
-                return sorted(values)
-            case Text(_, letters, _, False) if letters == TEXTS.get(key):
-                known = _distinct(db, key)
-                if known is not None:
-                    return [value for value in known if _says(term, key, value)]
-            case _:
-                pass
-    return None
-
-
-def _distinct(db: sqlite3.Connection, column: str) -> list[str] | None:
-    """Every value (without regard to case), from one step along the index for each; None when there are many."""
-    rows: list[tuple[str]] = db.execute(
-        f"""WITH RECURSIVE known(value) AS (
-                SELECT min({column}) FROM jobs
-                UNION ALL SELECT (SELECT min({column}) FROM jobs WHERE {column} > value) FROM known WHERE value NOTNULL
-                LIMIT {_DISTINCT + 2})
-            SELECT value FROM known WHERE value NOTNULL"""
-    ).fetchall()
-    return None if len(rows) > _DISTINCT else [row[0] for row in rows]
-
-
-def _says(term: Text, key: str, value: str) -> bool:
-    words = words_of("", value if key == "model" else "", value if key == "user" else "", "", None)
-    return any(needle in words for needle in term.needles)
