@@ -24,7 +24,7 @@ from benchmarks.report import Row
 
 ROUNDS = 4  # whole trainings each way, alternating; the fastest counts, since a busy machine only ever adds
 SHORT = 2  # epochs of these
-TINY, SMALL = (64, 96, 60), (192, 160, 24)  # images, pixels, pairs of epochs
+TINY, SMALL = (64, 96, 240), (192, 160, 24)  # images, pixels, pairs of epochs
 BEFORE = 3  # epochs that are not measured
 LONGEST_S = 120.0  # of an epoch, and of a start
 LOOK_S = 0.004
