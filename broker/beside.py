@@ -12,6 +12,7 @@ CLAIM = "claim"  # who runs it on this machine, and how it ended: engines/claim.
 RECORD = "docker"  # the same of a container: engines/docker_record.py
 FETCHED = "fetched"  # an archive on its way here
 LEASE = "lease"  # of a training that fences itself: supervisor/lease.py
+OWN = frozenset({TIMES, CLAIM, RECORD, FETCHED, LEASE})  # of no use to a person
 
 
 def beside(directory: Path, kind: str) -> Path:

@@ -16,6 +16,7 @@ from broker import logs
 from broker.api.jobs import job_id
 from broker.api.services import Services, answer, answer_list, services
 from broker.api.sse import HEADERS, HEARTBEAT, HEARTBEAT_S, MEDIA_TYPE, frame
+from broker.beside import OWN
 from broker.errors import NotFound
 from broker.protocol.api import FileEntry, LogChunk
 from broker.protocol.job import Attempt
@@ -155,10 +156,13 @@ def _listed(root: Path) -> list[FileEntry]:
 
 
 def _walk(root: Path) -> Iterator[FileEntry]:
+    """Without what the broker keeps for itself."""
     count = 0
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
+            if path.parent == root and path.suffix[1:] in OWN:
+                continue
             try:
                 status = path.lstat()
             except FileNotFoundError:
