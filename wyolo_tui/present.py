@@ -316,7 +316,7 @@ def why(job: "Job") -> tuple[str, str]:
     if job.intent:
         return "ending" if job.intent is Intent.KILL else "writing a checkpoint", "warn"
     if job.state is JobState.HELD:
-        return plain(job.waits_for) or f"held: `wyolo release {job.id}` releases it", "dim"
+        return plain(job.waits_for) or f"`wyolo release {job.id}` releases it", "dim"
     if job.state in WAITING:
         return plain(job.waits_for) or plain(job.message), "dim"
     if job.state is JobState.STARTING:

@@ -41,7 +41,8 @@ class Services:
     def seen(self, job: Job) -> Job:
         """With what only the running broker knows. Changes the job that it is given."""
         if job.state in WAITING:
-            job.waits_for = "held: release it" if job.state is JobState.HELD else self.scheduler.waits_for(job.id)
+            held = job.state is JobState.HELD
+            job.waits_for = f"`wyolo release {job.id}` releases it" if held else self.scheduler.waits_for(job.id)
         elif job.state is JobState.STARTING:
             job.waits_for = self.supervisor.doing(job.id)
         elif (live := self.supervisor.live(job.id)) is not None:

@@ -71,7 +71,7 @@ async def test_show_has_everything_about_a_job(wyolo: Wyolo, broker: Client) -> 
 
 async def test_show_says_why_a_job_waits(wyolo: Wyolo, broker: Client) -> None:
     job = await broker.submit("true", hold=True)
-    assert "held: release it" in (await wyolo("show", str(job.id))).out
+    assert f"`wyolo release {job.id}`" in (await wyolo("show", str(job.id))).out
 
 
 async def test_events_tell_the_history_of_a_job_and_follow_all(wyolo: Wyolo, broker: Client) -> None:

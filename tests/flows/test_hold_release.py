@@ -9,7 +9,7 @@ async def test_a_held_job_waits_until_it_is_released(broker: Client) -> None:
     other = await broker.submit("true")
     await broker.reaches(other.id)
     seen = await broker.job(held.id)
-    assert (seen.state, seen.waits_for) == (JobState.HELD, "held: release it")
+    assert (seen.state, seen.waits_for) == (JobState.HELD, f"`wyolo release {held.id}` releases it")
     assert (await broker.verb(held.id, "release")).state is JobState.QUEUED
     assert (await broker.reaches(held.id)).state is JobState.COMPLETED
 

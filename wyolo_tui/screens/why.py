@@ -17,7 +17,6 @@ _RESUMES = ("job.resume", "resumes it from its newest good checkpoint")
 _CAN = {  # by the ids of keys
     JobState.FAILED: (_RESUMES, ("job.rerun", "runs it again"), ("make.clone", "clones it to change it")),
     JobState.STOPPED: (_RESUMES,),
-    JobState.HELD: (("job.hold", "releases it"),),
     JobState.QUEUED: (("job.raise", "raises its priority"), ("job.earlier", "moves it up")),
     JobState.UNKNOWN: (("job.resolve", "says what became of it: that it is gone, or alive"),),
 }
