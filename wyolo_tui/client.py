@@ -174,12 +174,12 @@ class BrokerClient(Wire):
         )
         return read(Job, answer), answer.status_code == 201
 
-    async def submit_many(self, requests: list[SubmitRequest], key: str | None = None) -> list[int]:
+    async def submit_many(self, requests: Sequence[SubmitRequest], key: str | None = None) -> list[int]:
         """All or none."""
         answer = await self.send(
             "POST",
             "/jobs:batch",
-            body=BatchRequest(jobs=requests),
+            body=BatchRequest(jobs=list(requests)),
             headers={"Idempotency-Key": key or new_key()},
             repeatable=True,
             answer_s=PREFLIGHT_S,

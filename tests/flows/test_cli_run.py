@@ -125,3 +125,6 @@ async def test_a_task_id_that_another_job_has_is_warned_of(wyolo: Wyolo, broker:
     assert said in (await wyolo("run", "--task-id", "worker-1", "--hold", "--", "true")).err
     validated = await broker.http.post("/jobs:validate", json={"config": "command: 'true'\ntask_id: worker-1\n"})
     assert [finding["where"] for finding in validated.json()["findings"]] == ["task_id"]
+    failed = await broker.reaches((await broker.submit("false", task_id="worker-2")).id)
+    await broker.submit("true", hold=True, task_id="worker-2")
+    assert "! task_id: `worker-2` is also that of job" in (await wyolo("resume", str(failed.id))).err

@@ -89,7 +89,9 @@ async def test_of_several_files_all_are_queued_or_none(wyolo: Wyolo, broker: Cli
     assert len(await broker.jobs()) == before
     (folder / "broken.yaml").write_text(CONFIG.replace("shapes", "second"))
     both = await wyolo("submit", "train.yaml", "broken.yaml", "--hold", "--json")
-    assert [json.loads(line)["name"] for line in both.out.splitlines()] == ["shapes", "second"]
+    jobs = [json.loads(line) for line in both.out.splitlines()]
+    assert [job["name"] for job in jobs] == ["shapes", "second"]
+    assert jobs[0]["submitted_at"] == jobs[1]["submitted_at"]  # by one transaction
     assert len(await broker.jobs()) == before + 2
 
 

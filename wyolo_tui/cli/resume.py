@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from broker.protocol.job import Job
+from wyolo_tui.cli.reporting import warn
 from wyolo_tui.cli.session import Exit, Session
 from wyolo_tui.cli.targets import Filter, Jobs, each, meant
 from wyolo_tui.cli.verb import verb
@@ -22,7 +23,12 @@ async def command(
 ) -> Exit:
     """Go on from the newest good checkpoint, with --epochs further than planned."""
     async with meant(cli, jobs, filter) as (broker, found):
-        return await each(cli, found, lambda job_id: broker.resume(job_id, epochs), _said)
+
+        def said(job: Job) -> str:
+            warn(cli, job)
+            return _said(job)
+
+        return await each(cli, found, lambda job_id: broker.resume(job_id, epochs), said)
 
 
 def _said(job: Job) -> str:

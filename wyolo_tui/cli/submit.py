@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from broker.protocol.api import ErrorCode, Problem, SubmitRequest, Validation
+from broker.protocol.job import Job
 from wyolo_tui.cli.following import wait_for
 from wyolo_tui.cli.reporting import state_line, warn
 from wyolo_tui.cli.requests import Follow, Hold, Image, Labels, Level, Name, Network, Set, TaskId, User, Wait, from_file
@@ -60,9 +61,7 @@ async def command(
     async with cli.broker(PATIENCE_S) as broker:
         if dry_run:
             return await _dry_run(cli, broker, files, requests)
-        if len(requests) > 1:
-            await _check_all(broker, files, requests)
-        jobs = [(await broker.submit(request))[0] for request in requests]
+        jobs = await _queued(broker, files, requests)
         if wait or follow:
             for job in jobs:
                 warn(cli, job)
@@ -74,6 +73,13 @@ async def command(
             cli.say(state_line(job))
             warn(cli, job)
     return Exit.OK
+
+
+async def _queued(broker: BrokerClient, files: Sequence[str], requests: Sequence[SubmitRequest]) -> list[Job]:
+    if len(requests) == 1:
+        return [(await broker.submit(requests[0]))[0]]
+    await _check_all(broker, files, requests)
+    return [await broker.job(job_id) for job_id in await broker.submit_many(requests)]
 
 
 async def _check_all(broker: BrokerClient, files: Sequence[str], requests: Sequence[SubmitRequest]) -> None:
