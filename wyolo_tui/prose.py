@@ -180,6 +180,8 @@ def audit_line(
             cell.append((f"{entry.from_state.value} {glyphs.arrow} ", "dim"))
         cell.append((f"{glyphs.states[entry.to_state]} {entry.to_state.value}", f"state.{entry.to_state.value}"))
         cell.append(("  ", ""))
+    if entry.to_state is JobState.STARTING and entry.node:
+        cell.append((f"on {plain(entry.node)}  ", "dim"))
     if said := audit_data(entry, now, zone):
         cell.append((f"{said}  ", ""))
     if entry.attempt and (entry.attempt > 1 or about is None):

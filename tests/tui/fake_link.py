@@ -464,7 +464,7 @@ class FakeLink:
                     verb="place",
                     from_state=JobState.QUEUED,
                     to_state=JobState.STARTING,
-                    message="local: GPU 0",
+                    node="local",
                 )
             )
             rows.append(

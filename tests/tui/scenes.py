@@ -171,6 +171,7 @@ async def _draw_all() -> None:
     IMAGES.mkdir(exist_ok=True)
     await _draw("curves", (200, 50), "jobs.svg")
     await _draw("nodes", (120, 36), "nodes.svg")
+    await _draw("events", (120, 36), "events.svg")
     await _draw("submit", (120, 36), "submit.svg")
     await _draw("jobs", (120, 40), "light.svg", theme="light")
 

@@ -144,7 +144,7 @@ async def test_a_broker_that_cannot_tell_is_said_so_and_what_is_heard_is_shown()
     link.refuses["audit"] = "there is no such page"
     async with cockpit(link) as tui:
         await tui.press("8")
-        await tui.shows("What happened before cannot be read: there is no such page")
+        await tui.shows("The audit trail cannot be read: there is no such page")
         asked = len(tui.asked("audit"))
         await link.hold(47)
         await tui.link.pause_node("attic", for_s=7200)
@@ -168,7 +168,7 @@ async def test_what_was_read_stays_while_the_broker_is_away_and_what_was_missed_
         await tui.shows("out of reach")
         link.out = True
         await tui.press("1", "8")
-        await tui.shows("What happened before cannot be read: no broker answers")
+        await tui.shows("The audit trail cannot be read: no broker answers")
         assert numbers(tui) == list(range(30, 0, -1))
         link.out = False
         link.write("hold", 47, by="mei")

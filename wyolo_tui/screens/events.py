@@ -96,7 +96,7 @@ class EventsScreen(Page):
         self._list.border_title = titled(title, self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _fill(self) -> None:
-        problem = f"What happened before cannot be read: {self._problem}" if self._problem else ""
+        problem = f"The audit trail cannot be read: {self._problem}" if self._problem else ""
         self._list.replace(self.cockpit.trail.entries, self._end(), problem)
         self._title()
 
