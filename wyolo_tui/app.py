@@ -251,7 +251,7 @@ class WyoloApp(App[None]):
         from wyolo_tui.folding import fold
 
         self.board, change = fold(self.board, message.events)
-        news = self.trail.add(message.events)
+        news = self.trail.hear(message.events)
         self._tell(change)
         if news and self.page is not None:
             self.page.happened()

@@ -21,6 +21,7 @@ SCOPES = {
     "control": "Control",
     "looking": "Looking",
     "nodes": "Nodes",
+    "events": "Events",
     "log": "Log",
     "curves": "Curves",
 }
@@ -162,6 +163,10 @@ KEYS: tuple[Key, ...] = (
         ("node.pause", "p", "pause", "pause", "pause for a time, or until resumed", True),
         ("node.pause_now", "P", "pause_now", "pause now", "pause, move its jobs away; asks first"),
         ("node.resume", "r", "resume", "resume", "jobs may start there again", True),
+    ),
+    *_scope(
+        "events",
+        ("events.open", "enter", "open", "go there", "to its job, or its node", True),
     ),
     *_scope(
         "log",

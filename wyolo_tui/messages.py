@@ -71,6 +71,22 @@ class AuditRead(Message):
 
 
 @dataclass
+class TrailRead(Message):
+    """Of the audit trail every entry after one number up to another, in order."""
+
+    after: int
+    upto: int
+    entries: Sequence["AuditEntry"]
+
+
+@dataclass
+class TrailSettled(Message):
+    """What was to be read of it was, or `problem` says why not."""
+
+    problem: str = ""
+
+
+@dataclass
 class Validated(Message):
     serial: int  # of the text that was checked
     answer: "Validation | None"

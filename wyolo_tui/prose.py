@@ -5,7 +5,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from broker.protocol.states import ACTIVE, FINAL, WAITING, JobState, Priority
-from wyolo_tui.present import REASONS, Cell, Glyphs, ago, by_key, day_and_clock, duration, number, plain, why
+from wyolo_tui.present import REASONS, Cell, Glyphs, ago, by_key, day_and_clock, duration, fit, number, plain, why
 
 if TYPE_CHECKING:
     from broker.protocol.event import AuditEntry
@@ -76,6 +76,7 @@ def log_role(text: str) -> str:
     return ""
 
 
+_TROUBLES = ("unreachable", "degraded")  # of nodes
 _ERRORS = ("error", "traceback", "exception", "failed", "fatal", "critical", "killed", "out of memory", "nan loss")
 
 
@@ -129,12 +130,17 @@ def config_lines(job: "Job") -> list[Cell]:
     return [*head, *([[("", "")]] if head else []), *yaml_lines(text)]
 
 
-def audit_data(entry: "AuditEntry") -> str:
-    """Which epoch was done, how well and how fast; of which one a checkpoint is: '12: fitness 0.8123, took 1m 24s'."""
+def audit_data(entry: "AuditEntry", now: datetime, zone: tzinfo | None) -> str:
+    """Which epoch was done, how well and how fast; of which one a checkpoint is; until when a node is withheld: '12:
+    fitness 0.8123, took 1m 24s'."""
     data, epoch = entry.data, entry.data.get("epoch")
     if isinstance(said := data.get("message"), str):  # of what is not why the job is as it is
         return plain(said)
-    if entry.job_id is None or not isinstance(epoch, int):
+    if entry.job_id is None:
+        until = data.get("until")
+        told = [f"until {day_and_clock(datetime.fromisoformat(until), now, zone)}"] if isinstance(until, str) else []
+        return ", ".join([*told, *(["what ran there was moved away"] if data.get("now") else [])])
+    if not isinstance(epoch, int):
         return ""
     if entry.verb != "epoch":
         return f"of epoch {epoch}"
@@ -144,21 +150,46 @@ def audit_data(entry: "AuditEntry") -> str:
     return f"{epoch}: {', '.join(told)}" if told else str(epoch)
 
 
-def audit_line(entry: "AuditEntry", now: datetime, zone: tzinfo | None, glyphs: Glyphs) -> Cell:
-    """'14:02:11  run      starting → running  by ana  ...'."""
-    cell: Cell = [(f"{day_and_clock(entry.at, now, zone):<12} ", "faint"), (f"{plain(entry.verb):<10} ", "accent")]
+def whose(entry: "AuditEntry", name: str, width: int, glyphs: Glyphs) -> Cell:
+    """Which job or node it happened to: '    41  fruit-yolov8m  '. `name`: of the job; `width`: cells for it."""
+    if entry.job_id is None:
+        return [(f"{'node':>6}  ", "dim"), (f"{fit(plain(entry.node or ''), width, glyphs.ellipsis)}  ", "")]
+    known = name or entry.data.get("name")  # which a removed one leaves
+    shown = fit(plain(known), width, glyphs.ellipsis) if isinstance(known, str) else " " * width
+    return [(f"{entry.job_id:>6}  ", "dim"), (f"{shown}  ", "strong")]
+
+
+def audit_line(
+    entry: "AuditEntry",
+    now: datetime,
+    zone: tzinfo | None,
+    glyphs: Glyphs,
+    key: Callable[[str], str],
+    *,
+    about: Cell | None = None,
+) -> Cell:
+    """'14:02:11  run      starting → running  by ana  ...'. `about`: whose it is, where that is not plain; what it was
+    before and that it is the first attempt is left out there. `key`: what is printed on that of a binding."""
+    cell: Cell = [
+        (f"{day_and_clock(entry.at, now, zone):<12} ", "faint"),
+        *(about or []),
+        (f"{plain(entry.verb):<10} ", "accent"),
+    ]
     if entry.to_state is not None:
-        if entry.from_state is not None:
+        if entry.from_state is not None and about is None:
             cell.append((f"{entry.from_state.value} {glyphs.arrow} ", "dim"))
         cell.append((f"{glyphs.states[entry.to_state]} {entry.to_state.value}", f"state.{entry.to_state.value}"))
         cell.append(("  ", ""))
-    if said := audit_data(entry):
+    if entry.to_state is JobState.STARTING and entry.node:
+        cell.append((f"on {plain(entry.node)}  ", "dim"))
+    if said := audit_data(entry, now, zone):
         cell.append((f"{said}  ", ""))
-    if entry.attempt:
+    if entry.attempt and (entry.attempt > 1 or about is None):
         cell.append((f"attempt {entry.attempt}  ", "dim"))
     if entry.by:
         cell.append((f"by {plain(entry.by)}  ", "dim"))
     reason = REASONS.get(entry.reason, "") if entry.reason else ""
-    words = ": ".join(part for part in (reason, plain(entry.message)) if part)
-    cell.append((words, "bad" if entry.to_state is JobState.FAILED else ""))
+    words = by_key(": ".join(part for part in (reason, plain(entry.message)) if part), key)
+    lost = entry.job_id is None and entry.verb in _TROUBLES
+    cell.append((words, "bad" if entry.to_state is JobState.FAILED else "warn" if lost else ""))
     return cell

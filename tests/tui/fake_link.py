@@ -363,7 +363,8 @@ class FakeLink:
         self.logs_of: dict[int, list[LogLine]] = {}  # where it is not what `log_lines` makes
         self.validation: Validation | None = None  # what is said of every configuration
         self._followers: list[asyncio.Queue[FollowerEvent | LinkUp | LinkDown]] = []
-        self._seq = 100
+        self.seq = 100
+        self.told = self._history()  # the audit trail
 
     async def close(self) -> None:
         self.calls.append(("close", ()))
@@ -394,11 +395,15 @@ class FakeLink:
         ]
         start = int(cursor or 0)
         more = str(start + limit) if len(jobs) > start + limit else None
-        return JobPage(jobs=jobs[start : start + limit], next_cursor=more, total=len(jobs), seq=self._seq)
+        return JobPage(jobs=jobs[start : start + limit], next_cursor=more, total=len(jobs), seq=self.seq)
 
     async def job(self, job_id: int) -> Job:
         self._asked("job", job_id)
-        found = self.held[job_id]
+        found = self.held.get(job_id)
+        if found is None:
+            raise ProblemError(
+                Problem(title="Not Found", status=404, detail=f"there is no job {job_id}", code=ErrorCode.NOT_FOUND)
+            )
         arguments = {"data": found.data, "epochs": found.epochs, "batch": 32, "imgsz": 640, "lr0": 0.01, "cos_lr": True}
         training = {
             "model": found.model,
@@ -440,7 +445,10 @@ class FakeLink:
 
     async def events(self, job_id: int, after: int | None = None, limit: int | None = None) -> list[AuditEntry]:
         self._asked("events", job_id)
-        found = self.held[job_id]
+        return self._events(self.held[job_id])
+
+    def _events(self, found: Job) -> list[AuditEntry]:
+        job_id = found.id
         rows = [
             AuditEntry(
                 seq=1, at=found.submitted_at, job_id=job_id, verb="submit", to_state=JobState.QUEUED, by=found.user
@@ -456,7 +464,7 @@ class FakeLink:
                     verb="place",
                     from_state=JobState.QUEUED,
                     to_state=JobState.STARTING,
-                    message="local: GPU 0",
+                    node="local",
                 )
             )
             rows.append(
@@ -485,6 +493,20 @@ class FakeLink:
                 )
             )
         return rows
+
+    def _history(self) -> list[AuditEntry]:
+        rows = sorted((row for j in self.held.values() for row in self._events(j)), key=lambda row: row.at)
+        return [row.model_copy(update={"seq": n}) for n, row in enumerate(rows[-self.seq :], start=1)]
+
+    async def audit(self, after: int = 0, limit: int | None = None) -> list[AuditEntry]:
+        self._asked("audit", after, limit)
+        return [entry for entry in self.told if entry.seq > after][:limit]
+
+    def write(self, verb: str, job_id: int | None = None, **more: Any) -> AuditEntry:
+        """Into the audit trail: followers hear nothing of it."""
+        self.seq += 1
+        self.told.append(AuditEntry(seq=self.seq, at=NOW, job_id=job_id, verb=verb, **more))
+        return self.told[-1]
 
     async def nodes(self) -> list[Node]:
         self._asked("nodes")
@@ -515,6 +537,9 @@ class FakeLink:
         self.fleet[at] = self.fleet[at].model_copy(update={"withheld": said, "state": state})
         for job_id in self.fleet[at].jobs if now else ():
             self._to("evict", job_id, intent=Intent.EVICT)
+        verb = {NodeState.UP: "resume", NodeState.PAUSED: "pause"}.get(state, "drain")
+        until = {} if said is None or said.until is None else {"until": said.until.isoformat()}
+        self.write(verb, node=name, by="ann", data={**until, "now": now})
         self.put(NodeChanged(at=NOW, node=self.fleet[at]))
         return self.fleet[at]
 
@@ -573,9 +598,11 @@ class FakeLink:
         return self._changed(self.held[job_id], "edit")
 
     def _changed(self, changed: Job, verb: str) -> Job:
-        self._seq += 1
+        before = self.held.get(changed.id)
+        states = {"from_state": before.state, "to_state": changed.state} if before else {"to_state": changed.state}
+        self.write(verb, changed.id, by="ann", reason=changed.reason, **states)
         self.held[changed.id] = changed
-        self.put(JobChanged(seq=self._seq, at=NOW, job=changed, verb=verb))
+        self.put(JobChanged(seq=self.seq, at=NOW, job=changed, verb=verb))
         return changed
 
     def _to(self, verb: str, job_id: int, arguments: tuple[Any, ...] = (), **update: Any) -> Job:
@@ -628,9 +655,8 @@ class FakeLink:
 
     async def remove(self, job_id: int, files: bool = False) -> None:
         self._asked("remove", job_id, files)
-        del self.held[job_id]
-        self._seq += 1
-        self.put(JobRemoved(seq=self._seq, at=NOW, job_id=job_id))
+        self.write("remove", job_id, by="ann", data={"name": self.held.pop(job_id).name})
+        self.put(JobRemoved(seq=self.seq, at=NOW, job_id=job_id))
 
     async def follow(self, after: int) -> AsyncGenerator[FollowerEvent | LinkUp | LinkDown]:
         if self.out:

@@ -73,8 +73,9 @@ async def events(tui: Cockpit) -> None:
     await tui.press("8")
     await tui.link.hold(47)
     await tui.link.kill(44)
+    await tui.link.pause_node("attic", for_s=7200)
     await tui.link.submit_named("harbour-again")
-    await tui.shows("harbour-again")
+    await tui.until(lambda: tui.words.count("by ann") == 4, "all of it as it was written down")
 
 
 async def submit(tui: Cockpit) -> None:
@@ -170,6 +171,7 @@ async def _draw_all() -> None:
     IMAGES.mkdir(exist_ok=True)
     await _draw("curves", (200, 50), "jobs.svg")
     await _draw("nodes", (120, 36), "nodes.svg")
+    await _draw("events", (120, 36), "events.svg")
     await _draw("submit", (120, 36), "submit.svg")
     await _draw("jobs", (120, 40), "light.svg", theme="light")
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.tui.cockpit import cockpit
 from wyolo_tui.keymap import BY_ID, KEYS, SCOPES, key_table, read_keymap
+from wyolo_tui.screens.events import EventsScreen
 from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.screens.nodes import NodeList, NodesScreen
 from wyolo_tui.screens.page import Page
@@ -25,6 +26,7 @@ OWNERS: dict[str, tuple[type, ...]] = {
     "control": (JobsScreen,),
     "looking": (JobsScreen,),
     "nodes": (NodesScreen,),
+    "events": (EventsScreen,),
     "log": (LogView,),
     "curves": (CurvesView,),
 }

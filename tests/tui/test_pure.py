@@ -206,7 +206,7 @@ def test_without_trainings_their_columns_leave_the_room_to_the_others() -> None:
 def test_the_trail_of_a_job_says_which_epoch_was_done_how_well_and_how_fast() -> None:
     def told(verb: str, **data: Any) -> str:
         entry = AuditEntry(seq=1, at=NOW, job_id=41, attempt=2, verb=verb, data=data)
-        return "".join(text for text, _ in audit_line(entry, NOW, UTC, UNICODE)).strip()
+        return "".join(text for text, _ in audit_line(entry, NOW, UTC, UNICODE, str)).strip()
 
     done = told("epoch", epoch=12, seconds=84.2, fitness=0.8123)
     assert done == "14:02:11     epoch      12: fitness 0.8123, took 1m 24s  attempt 2"

@@ -133,17 +133,6 @@ async def test_only_an_unknown_job_is_asked_about() -> None:
         await tui.until(lambda: any("#41 is not unknown" in toast for toast in tui.toasts))
 
 
-async def test_events_are_listed_newest_first() -> None:
-    async with cockpit() as tui:
-        await tui.press("8")
-        await tui.shows("Nothing has happened")
-        await tui.link.hold(47)
-        await tui.link.stop(48)
-        await tui.shows("fruit-ablation-lr0.01")
-        lines = [line for line in tui.words.splitlines() if "fruit-ablation" in line]
-        assert "stop" in lines[0] and "hold" in lines[1]
-
-
 @pytest.mark.parametrize("number", [1, 2, 8])
 async def test_titles_fit_their_frames_after_the_terminal_was_resized(number: int) -> None:
     async with cockpit(size=(120, 40)) as tui:
@@ -166,12 +155,6 @@ def _titles(words: str) -> list[str]:
     """What stands in the upper borders, with what is around it."""
     found = (re.match(r"^[╭┌]?(─ *[A-Za-z0-9][^─]*─)", row) for row in words.splitlines())
     return [match.group(1) for match in found if match is not None]
-
-
-async def test_who_opens_the_events_in_a_small_terminal_reads_the_whole_hint() -> None:
-    async with cockpit(size=(80, 24)) as tui:
-        await tui.press("8")
-        await tui.shows("is in its tab Events on the jobs screen.")
 
 
 async def test_while_something_is_typed_the_last_line_shows_only_the_keys_of_typing() -> None:

@@ -99,11 +99,7 @@ def _show(cli: Session, entries: Sequence[AuditEntry], jobs: bool = False) -> No
 
 
 def _said(entry: AuditEntry, now: datetime) -> str:
-    parts = [audit_data(entry), str(entry.reason) if entry.reason and entry.message else "", entry.message]
-    if entry.job_id is None and isinstance(until := entry.data.get("until"), str):
-        parts.append(f"until {day_and_clock(datetime.fromisoformat(until), now, None)}")
-    if entry.job_id is None and entry.data.get("now"):
-        parts.append("what ran there was moved away")
+    parts = [audit_data(entry, now, None), str(entry.reason) if entry.reason and entry.message else "", entry.message]
     return ": ".join(part for part in parts if part)
 
 

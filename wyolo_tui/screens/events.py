@@ -1,57 +1,42 @@
-"""What happened, newest first: the audit trail of this sitting: each change of a job or a node."""
+"""What happened to jobs and nodes, newest first: the audit trail, from now back to its beginning."""
 
-from collections.abc import Callable
-from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
-from textual.strip import Strip
 from textual.widget import Widget
 
-from broker.protocol.event import JobChanged, JobRemoved, NodeChanged
-from broker.protocol.fleet import NodeState
-from broker.protocol.states import JobState
+from wyolo_tui.commands import Command
 from wyolo_tui.keymap import bindings
-from wyolo_tui.present import Cell, by_key, day_and_clock, plain, why
+from wyolo_tui.messages import JobRead, OlderRead, TrailRead, TrailSettled
+from wyolo_tui.present import Cell
+from wyolo_tui.prose import audit_line, whose
+from wyolo_tui.screens.nodes import NodesScreen
 from wyolo_tui.screens.page import Page
+from wyolo_tui.screens.past import Past
+from wyolo_tui.trail import KEPT
 from wyolo_tui.widgets.bars import titled
-from wyolo_tui.widgets.lines import Lines
+from wyolo_tui.widgets.happened_list import HappenedList
 
+if TYPE_CHECKING:
+    from broker.protocol.event import AuditEntry
+    from wyolo_tui.link import Link
 
-class HappenedList(Lines):
-    BINDINGS = bindings("moving")
-
-    def __init__(self) -> None:
-        super().__init__(id="happened")
-        self.rows: list[Cell] = []
-
-    def draw_line(self, index: int, width: int, on_cursor: bool) -> Strip:
-        background = self.palette["cursor" if self.has_focus else "cursor.away"] if on_cursor else None
-        return self.strip([[(" ", "")], self.rows[index]], width, background)
-
-    def draw_empty(self, y: int, width: int) -> Strip:
-        if y == 1 and not self.count:
-            return self.strip([[("  Nothing has happened since this screen was opened.", "dim")]], width)
-        if y == 3 and not self.count:
-            return self.strip(
-                [
-                    [
-                        ("  All that happened to one job is in its tab ", "dim"),
-                        ("Events", "accent"),
-                        (" on the jobs screen.", "dim"),
-                    ]
-                ],
-                width,
-            )
-        return super().draw_empty(y, width)
+NAMES = ((140, 32), (100, 24), (0, 16))  # from so many cells on, so many are for the name of a job or node
 
 
 class EventsScreen(Page):
+    BINDINGS = bindings("events")
     number = 8
-    scopes = ("anywhere", "moving")
+    scopes = ("anywhere", "moving", "events")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._past = Past(self)
+        self._problem = ""  # why the trail could not be read; tried again once the board was
 
     def body(self) -> ComposeResult:
-        yield HappenedList()
+        yield HappenedList(self._word)
 
     def on_mount(self) -> None:
         self._list.add_class("panel")
@@ -61,17 +46,17 @@ class EventsScreen(Page):
     def _list(self) -> HappenedList:
         return self.query_one(HappenedList)
 
+    # --- what the app tells it ---
+
     def board_replaced(self) -> None:
         super().board_replaced()
+        self._past.newer()
         self._fill()
 
     def happened(self) -> None:
-        """The app heard of something new."""
-        at_top = self._list.cursor == 0
-        before = self._list.count
+        if not self._problem:
+            self._past.newer()
         self._fill()
-        if not at_top:
-            self._list.cursor += self._list.count - before
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(self.narrow, "-narrow")
@@ -82,54 +67,96 @@ class EventsScreen(Page):
         self._title()
         self._list.refresh()
 
+    # --- what is read ---
+
+    @on(TrailRead)
+    def _trail_read(self, message: TrailRead) -> None:
+        self.cockpit.trail.take(message)
+        self._fill()
+
+    @on(TrailSettled)
+    def _trail_settled(self, message: TrailSettled) -> None:
+        self._problem = message.problem
+        if not self._past.settled():
+            self._near_end()
+        self._fill()
+
+    @on(HappenedList.NearEnd)
+    def _near_end(self) -> None:
+        if not self._problem and self._list.is_near_end:
+            self._past.older()
+
+    # --- how it looks ---
+
     def _title(self) -> None:
-        self._list.border_title = titled([("Events", "strong")], self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
+        trail = self.cockpit.trail
+        title: Cell = [(f"Events {len(trail.entries)}", "strong")]
+        if not trail.is_whole:
+            title.append(("+", "dim"))
+        self._list.border_title = titled(title, self.cockpit.palette, self.narrow)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _fill(self) -> None:
+        problem = f"The audit trail cannot be read: {self._problem}" if self._problem else ""
+        self._list.replace(self.cockpit.trail.entries, self._end(), problem)
+        self._title()
+
+    def _end(self) -> str:
+        """What is said under the last entry."""
+        trail = self.cockpit.trail
+        if self._problem:
+            return ""
+        if not self.cockpit.board.loaded:
+            return f"connecting to the broker {self.cockpit.link_state.address}"
+        if trail.is_whole:
+            steps = "the epochs of a job are in its tab Events"
+            return f"That is all; {steps}." if trail.entries else f"Nothing has happened yet; {steps}."
+        if trail.is_full:
+            return f"No more than {KEPT} are held here: `wyolo events --after 0` tells all."
+        return "reading what was before"
+
+    def _word(self, entry: "AuditEntry", width: int) -> Cell:
         app = self.cockpit
-        self._list.rows = [
-            line(event, app.now, app.options.zone, app.glyphs.states, app.key) for event in app.trail.events
-        ]
-        self._list.count = len(self._list.rows)
-        self._list.refresh()
+        job = None if entry.job_id is None else app.board.jobs.get(entry.job_id)
+        room = next(cells for least, cells in NAMES if width >= least - 3)
+        about = whose(entry, "" if job is None else job.name, room, app.glyphs)
+        return audit_line(entry, app.now, app.options.zone, app.glyphs, app.key, about=about)
 
     def hints(self) -> list[str]:
-        return ["move.down", "move.up", "app.theme", "app.quit"]
+        return ["events.open", "move.down", "move.up", "app.theme", "app.quit"]
 
     def home(self) -> Widget:
         return self._list
 
+    # --- to what it is about ---
 
-def line(
-    event: JobChanged | JobRemoved | NodeChanged,
-    now: datetime,
-    zone: tzinfo | None,
-    states: dict[JobState, str],
-    key: Callable[[str], str],
-) -> Cell:
-    at: Cell = [(f"{day_and_clock(event.at, now, zone):<13}", "faint")]
-    match event:
-        case JobChanged(job=job):
-            text, role = why(job)
-            return [
-                *at,
-                (f"{job.id:>6}  ", "dim"),
-                (f"{plain(event.verb):<10}", "accent"),
-                (f"{states[job.state]} {job.state.value:<10} ", f"state.{job.state.value}"),
-                (f"{plain(job.name)}  ", "strong"),
-                (by_key(plain(event.note) or text, key), role),
-            ]
-        case JobRemoved():
-            return [*at, (f"{event.job_id:>6}  ", "dim"), ("removed", "accent")]
-        case NodeChanged(node=node):
-            bad = node.state in (NodeState.UNREACHABLE, NodeState.DEGRADED)
-            words = node.state.value
-            if node.withheld is not None and node.state is node.withheld.state:
-                words = plain(node.withheld.words(event.at, zone))
-            return [
-                *at,
-                (" " * 8, ""),
-                ("node      ", "accent"),
-                (f"{plain(node.name)} {words}  ", "warn" if bad else ""),
-                (plain(node.message), "warn" if bad else "dim"),
-            ]
+    @on(HappenedList.Opened)
+    def action_open(self) -> None:
+        entry, app = self._list.current, self.cockpit
+        if entry is None:
+            return
+        if entry.job_id is None:
+            app.go(2)
+            app.call_after_refresh(self._on_node, entry.node or "")
+        elif entry.job_id in app.board.jobs:
+            self._on_job(entry.job_id)
+        elif app.link is not None:  # it ended long ago, or is gone
+            app.ask(self._job(app.link, entry.job_id), group="job-of-event")
+
+    def _on_job(self, job_id: int) -> None:
+        self.run_command(Command("job", ids=(job_id,)))
+
+    def _on_node(self, name: str) -> None:
+        page = self.cockpit.page
+        if isinstance(page, NodesScreen) and not page.choose(name):
+            self.cockpit.say(f"there is no node {name} any more", "warning")
+
+    async def _job(self, link: "Link", job_id: int) -> None:
+        self.post_message(JobRead(await link.job(job_id)))
+
+    @on(JobRead)
+    def _job_read(self, message: JobRead) -> None:
+        from broker.protocol.api import JobPage
+
+        app = self.cockpit
+        app.post_message(OlderRead(JobPage(jobs=[message.job]), advance=False))
+        app.call_later(self._on_job, message.job.id)

@@ -86,6 +86,13 @@ class NodesScreen(Page):
         self.set_class(self.narrow, "-narrow")
         self.call_after_refresh(self._fill)
 
+    def choose(self, name: str) -> bool:
+        """Put the cursor on a node. Whether there is one of that name."""
+        at = next((n for n, node in enumerate(self._list.nodes) if node.name == name), None)
+        if at is not None:
+            self._list.cursor = at
+        return at is not None
+
     def _fill(self) -> None:
         nodes = sorted(self.cockpit.board.nodes.values(), key=lambda node: (-len(node.gpu_jobs), node.name))
         view = self._list

@@ -70,7 +70,7 @@ class Page(Screen[None]):
             self._draw_top()
 
     def happened(self) -> None:
-        """The trail of events is longer."""
+        """Something was heard that belongs into the trail of events."""
 
     def link_changed(self) -> None:
         self._draw_bars()

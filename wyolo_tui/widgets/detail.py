@@ -126,8 +126,8 @@ class Detail(Vertical, Hosted):
         self.query_one("#config", TextView).show_lines(config_lines(job))
 
     def show_events(self, entries: Sequence["AuditEntry"], now: datetime) -> None:
-        zone = host_of(self).zone
-        cells = [audit_line(entry, now, zone, self.glyphs) for entry in reversed(entries)]
+        host = host_of(self)
+        cells = [audit_line(entry, now, host.zone, self.glyphs, host.key) for entry in reversed(entries)]
         self.query_one("#events", TextView).show_lines(cells, "nothing has happened yet")
 
     def show_curves(self, table: "MetricTable") -> None:
