@@ -14,7 +14,7 @@ import pytest
 
 from broker.protocol.training import EXIT_STOPPED
 
-LEASE_S = 1.2
+LEASE_S = 1.5
 PROGRAM = """
 import ctypes, os, sys, time
 from trainer.lease import Lease
