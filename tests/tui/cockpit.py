@@ -26,7 +26,13 @@ HOPS = 3  # of a key: the app, its screen, the widget that has the focus
 
 
 def app_of(
-    link: FakeLink, *, theme: str | None = None, unicode: bool = True, notice: str = "", config_dir: Path = NOWHERE
+    link: FakeLink,
+    *,
+    theme: str | None = None,
+    unicode: bool = True,
+    notice: str = "",
+    config_dir: Path = NOWHERE,
+    soon_s: float = SOON_S,
 ) -> WyoloApp:
     options = Options(
         unicode=unicode,
@@ -35,9 +41,9 @@ def app_of(
         address=link.address,
         now=lambda: NOW,
         zone=UTC,
-        settle_s=SOON_S,
-        roam_s=SOON_S,
-        check_s=SOON_S,
+        settle_s=soon_s,
+        roam_s=soon_s,
+        check_s=soon_s,
         config_dir=config_dir,
     )
     return WyoloApp(connected(link), options)
@@ -104,6 +110,7 @@ class Cockpit:
         while before != (now := strips_of(self.app)):
             before = now
             await self.pilot.pause()
+            await self.pilot.pause(0.1)
 
     async def on(self, job_id: int) -> None:
         """Put the cursor on a job, and wait for its details."""
