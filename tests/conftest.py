@@ -30,6 +30,13 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(1_000_000)  # what a few dozen cockpits leave behind
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What the tests left behind ends with the worker: to look through it first, as pytest and Python would, takes each
+    two seconds, and what is found then reaches no report."""
+    if hasattr(config, "workerinput"):
+        gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """By name, since xdist 3.8 does not see its own marks under pytest 9.2. The largest groups begin."""

@@ -142,6 +142,12 @@ class WyoloApp(App[None]):
         return next((screen for screen in reversed(self.screen_stack) if isinstance(screen, Page)), None)
 
     @property
+    def _opened(self) -> Page | None:
+        """The page once it has its widgets. As it comes to the front it draws everything."""
+        page = self.page
+        return page if page is not None and page.is_mounted else None
+
+    @property
     def gpu_index(self) -> dict[str, int]:
         """GPU uuid -> its index on its node."""
         return {gpu.uuid: gpu.index for node in self.board.nodes.values() if node.sample for gpu in node.sample.gpus}
@@ -241,8 +247,8 @@ class WyoloApp(App[None]):
         self.board = renewed(self.board, message.board)
         if len(self.board.jobs) > MANY_JOBS:
             self._collector.keep()
-        if self.page is not None:
-            self.page.board_replaced()
+        if self._opened is not None:
+            self._opened.board_replaced()
         if first:
             self._link_is(True)
 
@@ -253,8 +259,8 @@ class WyoloApp(App[None]):
         self.board, change = fold(self.board, message.events)
         news = self.trail.hear(message.events)
         self._tell(change)
-        if news and self.page is not None:
-            self.page.happened()
+        if news and self._opened is not None:
+            self._opened.happened()
         for job in self._rush.single(change.ended, monotonic()):
             self._toast(job)
         self._ended += len(change.ended)
@@ -269,8 +275,8 @@ class WyoloApp(App[None]):
         self._tell(change)
 
     def _tell(self, change: Change) -> None:
-        if self.page is not None:
-            self.page.board_changed(change)
+        if self._opened is not None:
+            self._opened.board_changed(change)
 
     @on(LinkCame)
     def _link_came(self) -> None:
@@ -294,7 +300,7 @@ class WyoloApp(App[None]):
 
     def _show_link(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, Page | Dialog):
+            if isinstance(screen, Page | Dialog) and screen.is_mounted:
                 screen.link_changed()
 
     def _tell_rush(self) -> None:
@@ -351,5 +357,5 @@ class WyoloApp(App[None]):
     def _retheme(self) -> None:
         self._take_theme()
         for screen in self.screen_stack:
-            if isinstance(screen, Page):
+            if isinstance(screen, Page) and screen.is_mounted:
                 screen.retheme()

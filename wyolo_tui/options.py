@@ -21,4 +21,7 @@ class Options:
     door: Mapping[str, str] = field(default_factory=dict[str, str])  # what tells `wyolo` of this broker
     now: Callable[[], datetime] = _now
     zone: tzinfo | None = None  # None: the machine's
+    settle_s: float = 0.12  # a cursor that rests this long on a job has its log and curves read ...
+    roam_s: float = 0.3  # ... one that has just come from another job this long: somebody is looking through the list
+    check_s: float = 0.35  # a text to submit that is unchanged for this long is checked
     config_dir: Path = field(default_factory=config_dir)

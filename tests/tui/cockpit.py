@@ -8,7 +8,7 @@ from typing import cast
 
 from textual import events
 from textual._context import visible_screen_stack
-from textual.keys import _character_to_key  # pyright: ignore[reportPrivateUsage]
+from textual.keys import _character_to_key, key_to_character  # pyright: ignore[reportPrivateUsage]
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
@@ -21,10 +21,18 @@ from wyolo_tui.screens.jobs import JobsScreen
 from wyolo_tui.widgets.jobs_table import JobsTable
 
 NOWHERE = Path("/nonexistent")
+SOON_S = 0.01  # nobody looks on
+HOPS = 3  # of a key: the app, its screen, the widget that has the focus
 
 
 def app_of(
-    link: FakeLink, *, theme: str | None = None, unicode: bool = True, notice: str = "", config_dir: Path = NOWHERE
+    link: FakeLink,
+    *,
+    theme: str | None = None,
+    unicode: bool = True,
+    notice: str = "",
+    config_dir: Path = NOWHERE,
+    soon_s: float = SOON_S,
 ) -> WyoloApp:
     options = Options(
         unicode=unicode,
@@ -33,6 +41,9 @@ def app_of(
         address=link.address,
         now=lambda: NOW,
         zone=UTC,
+        settle_s=soon_s,
+        roam_s=soon_s,
+        check_s=soon_s,
         config_dir=config_dir,
     )
     return WyoloApp(connected(link), options)
@@ -64,14 +75,19 @@ class Cockpit:
         return [notification.message for notification in self.app._notifications]  # pyright: ignore[reportPrivateUsage]
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        """Each once every widget has heard of the one before; what is drawn is waited for once, in the end."""
+        for key in keys:
+            self.app.post_message(_key(key))
+            for _ in range(HOPS):
+                await self.pilot._wait_for_screen()  # pyright: ignore[reportPrivateUsage]
+        await self.app.animator.wait_until_complete()
+        await self.pilot.pause()
 
     async def press_at_once(self, *keys: str) -> None:
         """As they come from a slow line: all are there before the first is looked at. 'stop 1' is six keys."""
         named = {"enter", "escape", "backspace", "left"}
         for key in (each for word in keys for each in ([word] if word in named else word)):
-            event = events.Key(key, None) if key in named else events.Key(_character_to_key(key), key)
-            self.app.post_message(event)
+            self.app.post_message(_key(key))
         await self.pilot.pause()
 
     async def type(self, text: str) -> None:
@@ -126,6 +142,12 @@ async def cockpit(
             await until(lambda: link.out or app.link_state.up, 10.0, "a link")
         await pilot.pause()
         yield Cockpit(app, pilot, link)
+
+
+def _key(name: str) -> events.Key:
+    """By its name or its character."""
+    key = _character_to_key(name) if len(name) == 1 else name
+    return events.Key(key, key_to_character(key))
 
 
 def text_of(app: WyoloApp) -> str:

@@ -119,7 +119,7 @@ SCENES: dict[str, Scene] = {
 def staged(name: str, **options: object) -> tuple[WyoloApp, Callable[[Pilot[None]], Awaitable[None]]]:
     """The app, and what brings it to the scene once it runs."""
     link = FakeLink(jobs=[]) if name == "empty" else FakeLink()
-    app = app_of(link, **options)  # pyright: ignore[reportArgumentType]
+    app = app_of(link, soon_s=0.3, **options)  # pyright: ignore[reportArgumentType]
 
     async def play(pilot: Pilot[None]) -> None:
         await until(lambda: app.link_state.up and link.followed, 10.0, "all of the snapshot")

@@ -9,6 +9,7 @@ from broker.protocol.event import NodeChanged, Sampled
 from broker.protocol.fleet import NodeState
 from tests.tui.cockpit import cockpit
 from tests.tui.fake_link import GPUS, NOW, FakeLink, nodes, sample
+from wyolo_tui.messages import EventsCame, LinkWent
 from wyolo_tui.themes import NAMES
 from wyolo_tui.widgets.bars import KeyBar
 
@@ -35,6 +36,18 @@ async def test_a_new_reading_moves_the_gauges() -> None:
         reading = sample("local", 1, True).model_copy(update={"cpu_percent": 13.0})
         tui.link.put(Sampled(at=NOW, sample=reading))
         await tui.shows("13 %")
+
+
+@pytest.mark.parametrize("number", [2, 8])
+async def test_what_happens_while_a_screen_is_being_opened_is_shown_there(number: int) -> None:
+    lost = nodes()[1].model_copy(update={"state": NodeState.UNREACHABLE, "message": "no answer since 13:51"})
+    async with cockpit() as tui:
+        tui.app.go(number)
+        assert tui.app.page is not None and tui.app.page.number == number and not tui.app.page.is_mounted
+        tui.app.post_message(EventsCame([NodeChanged(at=NOW, node=lost)]))
+        tui.app.post_message(LinkWent("no broker answers", 0.2))
+        await tui.shows("out of reach, as of 14:02:11")
+        await tui.shows("unreachable")
 
 
 async def test_a_node_out_of_reach_says_so() -> None:

@@ -50,11 +50,11 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Com
     return subprocess.run(command, input=b"", capture_output=True, env=surroundings(env), timeout=60, check=False)
 
 
-def wyolo(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+def wyolo(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
     """The same in this interpreter: to start one takes longer than most of what is asked here."""
     said, told = TextIOWrapper(BytesIO(), write_through=True), TextIOWrapper(BytesIO(), write_through=True)
     with (
-        patch.dict(os.environ, surroundings(None), clear=True),
+        patch.dict(os.environ, surroundings(env), clear=True),
         patch.object(sys, "argv", ["wyolo", *arguments]),
         patch.object(sys, "stdin", StringIO()),
         patch.object(sys, "stdout", said),
@@ -230,7 +230,7 @@ def test_a_key_with_something_else_in_it_is_refused_by_where_it_was(tmp_path: Pa
         (here | {"WYOLO_URL": "http://127.0.0.1:1"}, str(tmp_path / "key")),
         (here | {"WYOLO_URL": "http://127.0.0.1:1", "WYOLO_KEY": "a\x1bb"}, "WYOLO_KEY"),
     ):
-        done = run("jobs", env=env)
+        done = wyolo("jobs", env=env)
         assert (done.returncode, done.stdout) == (2, b"")
         assert done.stderr.decode().startswith(f"error: {where}: holds more than a key")
 

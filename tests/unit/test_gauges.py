@@ -153,10 +153,10 @@ def test_without_limits_there_are_none(tmp_path: Path, files: dict[str, str]) ->
 class Machine:
     """A program on a machine with GPUs that do what they are told."""
 
-    def __init__(self, directory: Path, gpus: int, choice: str) -> None:
+    def __init__(self, driver: Path, directory: Path, gpus: int, choice: str) -> None:
         self._state = directory / "state"
         self._state.write_text("")
-        environment = library.environment(library.built(directory), gpus, self._state)
+        environment = library.environment(driver, gpus, self._state)
         self._program = subprocess.Popen(
             [sys.executable, "-m", "tests.nvml.probe", directory, choice],
             stdin=subprocess.PIPE,
@@ -183,12 +183,18 @@ class Machine:
 Start = Callable[..., Machine]
 
 
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the library: built once for all machines."""
+    return library.built(tmp_path_factory.mktemp("nvml"))
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Generator[Start]:
+def machine(driver: Path, tmp_path: Path) -> Generator[Start]:
     machines: list[Machine] = []
 
     def start(gpus: int, choice: str = "all") -> Machine:
-        machines.append(Machine(tmp_path, gpus, choice))
+        machines.append(Machine(driver, tmp_path, gpus, choice))
         return machines[-1]
 
     yield start

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from broker.protocol.states import EndReason, JobState
+from broker.scheduler import scheduler
 from broker.settings import NodeSettings
 from broker.supervisor import lease, run
 from tests.brokerage import Broker, Start, start
@@ -36,6 +37,7 @@ result()
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "RETRY_S", 0.2)
     monkeypatch.setattr(lease, "MARGIN_S", 0.5)
+    monkeypatch.setattr(scheduler, "RECONCILE_S", 0.5)  # until a node that is back is given jobs
 
 
 def file_of(broker: Broker, job_id: int) -> Path:

@@ -126,7 +126,9 @@ async def test_a_recycled_process_id_is_left_alone(tmp_path: Path) -> None:
         other.communicate(b"\n")
 
 
-async def test_stop_ends_a_frozen_server_within_four_seconds(tmp_path: Path) -> None:
+async def test_stop_ends_a_frozen_server_within_four_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 3 * redis_server.STEP_S < 4
+    monkeypatch.setattr(redis_server, "STEP_S", 0.2)
     server = RedisServer(tmp_path / "redis")
     await server.start()
     pid = server.pid

@@ -95,7 +95,7 @@ def test_it_saves_and_leaves_when_the_broker_is_not_heard_of(file: Path) -> None
 
 
 def test_it_goes_on_for_as_long_as_there_is_contact_and_whatever_the_time_of_the_file_says(file: Path) -> None:
-    with training(file, work=f"time.sleep({2 * LEASE_S}); print('trained', flush=True); sys.exit(0)") as process:
+    with training(file, work=f"time.sleep({1.5 * LEASE_S}); print('trained', flush=True); sys.exit(0)") as process:
         with touched(file):
             begun(process)
             os.utime(file, (0, 0))

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from broker.protocol.event import EpochDone
 
 CLOCK_S = 1.0
-SETTLE_S = 0.12  # a cursor that rests this long on a job has its log and curves read ...
-ROAM_S = 0.3  # ... and one that has just come from another job this long: somebody is looking through the list
 WIDE, SHORT = 140, 30
 SHARES = (30, 40, 50, 60, 70, 80)  # per cent of the screen for the table
 
@@ -213,7 +211,9 @@ class JobsScreen(JobKeys, Filtering):
         if self._settling is not None:
             self._settling.stop()
         before, self._moved_at = self._moved_at, monotonic()
-        self._settling = self.set_timer(ROAM_S if self._moved_at - before < ROAM_S else SETTLE_S, self._settle)
+        options = self.cockpit.options
+        roams = self._moved_at - before < options.roam_s
+        self._settling = self.set_timer(options.roam_s if roams else options.settle_s, self._settle)
 
     def _settle(self) -> None:
         self._settling = None

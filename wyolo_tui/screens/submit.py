@@ -26,7 +26,6 @@ from wyolo_tui.verbs import next_priority
 from wyolo_tui.widgets.bars import NARROW
 from wyolo_tui.widgets.yaml_editor import YamlEditor
 
-SETTLE_S = 0.35  # a text that rests this long is checked
 MOST = 262_144  # characters; the broker takes no more
 MINIMAL = """\
 # what Ultralytics calls its arguments goes under train
@@ -131,7 +130,7 @@ class SubmitDialog(Dialog[Job]):
         self._checked, self._problem = None, ""
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(SETTLE_S, self._check)
+        self._timer = self.set_timer(self.cockpit.options.check_s, self._check)
         self._draw()
 
     def _check(self) -> None:
