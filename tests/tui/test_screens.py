@@ -5,7 +5,7 @@ import re
 import pytest
 from textual.widgets import Input
 
-from broker.protocol.event import NodeChanged, Sampled
+from broker.protocol.event import JobChanged, NodeChanged, Sampled
 from broker.protocol.fleet import NodeState
 from tests.tui.cockpit import cockpit
 from tests.tui.fake_link import GPUS, NOW, FakeLink, nodes, sample
@@ -38,16 +38,17 @@ async def test_a_new_reading_moves_the_gauges() -> None:
         await tui.shows("13 %")
 
 
-@pytest.mark.parametrize("number", [2, 8])
-async def test_what_happens_while_a_screen_is_being_opened_is_shown_there(number: int) -> None:
+@pytest.mark.parametrize(("number", "said"), [(2, "unreachable"), (8, "preempt")])
+async def test_what_happens_while_a_screen_is_being_opened_is_shown_there(number: int, said: str) -> None:
     lost = nodes()[1].model_copy(update={"state": NodeState.UNREACHABLE, "message": "no answer since 13:51"})
     async with cockpit() as tui:
         tui.app.go(number)
         assert tui.app.page is not None and tui.app.page.number == number and not tui.app.page.is_mounted
-        tui.app.post_message(EventsCame([NodeChanged(at=NOW, node=lost)]))
+        told = JobChanged(seq=900, at=NOW, job=tui.link.held[41], verb="preempt")
+        tui.app.post_message(EventsCame([NodeChanged(at=NOW, node=lost), told]))
         tui.app.post_message(LinkWent("no broker answers", 0.2))
         await tui.shows("out of reach, as of 14:02:11")
-        await tui.shows("unreachable")
+        await tui.shows(said)
 
 
 async def test_a_node_out_of_reach_says_so() -> None:
