@@ -10,6 +10,7 @@ from broker.protocol.fleet import Node
 from broker.protocol.states import JobState
 from tests.flows.command import Wyolo
 from tests.flows.daemon import Client, Daemon
+from tests.waiting import until_awaited
 
 
 @pytest.fixture
@@ -23,7 +24,11 @@ async def test_a_node_is_drained_and_given_back_and_its_trail_tells_who_did(wyol
     assert "local: draining" in drained.out and f"job {job.id} goes on to its end (--now moves it)" in drained.out
     assert "draining" in (await wyolo("nodes")).out
     waiting = await broker.submit("true")
-    assert "local is draining" in (await wyolo("show", str(waiting.id))).out
+
+    async def why() -> bool:
+        return "local is draining" in (await wyolo("show", str(waiting.id))).out
+
+    await until_awaited(why)
     paused = Node.model_validate_json((await wyolo("node", "pause", "local", "--for", "1h30m", "--now", "--json")).out)
     assert paused.withheld is not None and paused.withheld.until is not None
     assert (paused.withheld.until - paused.withheld.since).total_seconds() == 5400
