@@ -145,7 +145,11 @@ class WyoloApp(App[None]):
     def _opened(self) -> Page | None:
         """The page once it has its widgets. As it comes to the front it draws everything."""
         page = self.page
-        return page if page is not None and page.is_mounted else None
+        return page if page is not None and self._has_widgets(page) else None
+
+    def _has_widgets(self, screen: Screen[Any]) -> bool:
+        """Not while it is being opened, nor while the cockpit ends."""
+        return self.is_running and screen.is_mounted
 
     @property
     def gpu_index(self) -> dict[str, int]:
@@ -300,7 +304,7 @@ class WyoloApp(App[None]):
 
     def _show_link(self) -> None:
         for screen in self.screen_stack:
-            if isinstance(screen, Page | Dialog) and screen.is_mounted:
+            if isinstance(screen, Page | Dialog) and self._has_widgets(screen):
                 screen.link_changed()
 
     def _tell_rush(self) -> None:
@@ -357,5 +361,5 @@ class WyoloApp(App[None]):
     def _retheme(self) -> None:
         self._take_theme()
         for screen in self.screen_stack:
-            if isinstance(screen, Page) and screen.is_mounted:
+            if isinstance(screen, Page) and self._has_widgets(screen):
                 screen.retheme()
