@@ -41,7 +41,7 @@ docker: .venv/.dev apt ## only what needs a Docker daemon: the tests raise it, a
 	@$(PYTEST) -m "docker and not long" -n 2
 
 quick: .venv/.dev ## unit and cockpit tests, under a minute
-	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 7
+	@$(PYTEST) tests/unit tests/tui -m "not gpu and not long and not train and not docker" -n 6
 
 check: .venv/.dev ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
